@@ -16,6 +16,7 @@
 #define COW_ACQUIRE(...) COW_TSA_ (acquire_capability (__VA_ARGS__))
 #define COW_RELEASE(...) COW_TSA_ (release_capability (__VA_ARGS__))
 #define COW_REQUIRES(...) COW_TSA_ (requires_capability (__VA_ARGS__))
+#define COW_ASSERTS(...) COW_TSA_ (assert_capability (__VA_ARGS__))
 #define COW_NO_ANALYSIS COW_TSA_ (no_thread_safety_analysis)
 
 #define COW_PRINTF(fmt, args) __attribute__ ((format (printf, fmt, args)))

@@ -104,7 +104,15 @@ struct cow_sim_ops {
 extern const struct cow_sim_ops *cow_sim;
 #endif
 
-/* Take a lock for the rest of the enclosing scope. */
+/* Take a lock for the rest of the enclosing scope.  clang can't follow an
+ * unlock by cleanup, so it is told that the lock is held, not how it came.
+ */
+static inline cow_mutex *
+cow_scope_lock_ (cow_mutex *m) COW_ASSERTS (*m) COW_NO_ANALYSIS
+{
+  cow_mutex_lock (m);
+  return m;
+}
 static inline void
 cow_scope_unlock_ (cow_mutex **m) COW_NO_ANALYSIS
 {
@@ -114,7 +122,6 @@ cow_scope_unlock_ (cow_mutex **m) COW_NO_ANALYSIS
 #define COW_PASTE_(a, b) COW_PASTE2_ (a, b)
 #define LOCK_FOR_SCOPE(m)                                               \
   __attribute__ ((cleanup (cow_scope_unlock_), unused))                 \
-  cow_mutex *COW_PASTE_ (lock_scope_, __LINE__) = (m);                  \
-  cow_mutex_lock (m)
+  cow_mutex *COW_PASTE_ (lock_scope_, __LINE__) = cow_scope_lock_ (m)
 
 #endif /* COW_BASE_SYNC_H */
