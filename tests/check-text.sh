@@ -42,11 +42,12 @@ done < <(cat "$tmp/product" "$tmp/tests")
 
 # The engine gets time, chance and I/O through base/ and io/ alone, and starts
 # no thread.
-seam='\b(clock_gettime|gettimeofday|time|nanosleep|usleep|getrandom|rand|random|pread|pwrite|preadv|pwritev|fsync|fdatasync|fallocate|pthread_create) *\('
+# A call through an interface's pointer is the way to do it.
+seam='(?<![>.])\b(clock_gettime|gettimeofday|time|nanosleep|usleep|getrandom|rand|random|pread|pwrite|preadv|pwritev|fsync|fdatasync|fallocate|pthread_create) *\('
 while IFS= read -r hit; do
   complain "$hit: goes past base/ and io/"
 done < <(grep -vE '^cow-core/(base|io)/' "$tmp/product" | grep '^cow-core/' |
-         found "$seam" | grep -vE ':[0-9]+: *(/?\*|//)')
+         xargs -r grep -nP "$seam" | grep -vE ':[0-9]+: *(/?\*|//)')
 while IFS= read -r hit; do
   complain "$hit: the engine starts no thread"
 done < <(grep '^cow-core/' "$tmp/product" | found '\bpthread_create *\(')
