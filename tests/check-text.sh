@@ -17,7 +17,7 @@ find tests -path tests/log -prune -o -name '*.[ch]' -print | sort >"$tmp/tests"
 [ -s "$tmp/product" ] || fail "found no sources"
 
 # grep fails where it finds nothing, which is what is hoped for.
-found () { xargs -r grep -nE "$@" || true; }
+found () { xargs -r grep -HnE "$@" || true; }
 
 calls='\b(strcpy|strcat|sprintf|vsprintf|gets|alloca|system|tmpnam|mktemp) *\('
 while IFS= read -r hit; do
@@ -47,7 +47,7 @@ seam='(?<![>.])\b(clock_gettime|gettimeofday|time|nanosleep|usleep|getrandom|ran
 while IFS= read -r hit; do
   complain "$hit: goes past base/ and io/"
 done < <(grep -vE '^cow-core/(base|io)/' "$tmp/product" | grep '^cow-core/' |
-         xargs -r grep -nP "$seam" | grep -vE ':[0-9]+: *(/?\*|//)')
+         xargs -r grep -HnP "$seam" | grep -vE ':[0-9]+: *(/?\*|//)')
 while IFS= read -r hit; do
   complain "$hit: the engine starts no thread"
 done < <(grep '^cow-core/' "$tmp/product" | found '\bpthread_create *\(')
