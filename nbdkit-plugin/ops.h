@@ -1,0 +1,97 @@
+/* ops.h - what a requester can ask for.
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#ifndef COWSET_OPS_H
+#define COWSET_OPS_H
+
+#include <jansson.h>
+
+#include "sessions.h"
+#include "protocol/cowset-codes.h"
+
+/* One request, while it is carried out. */
+struct request {
+  struct session *session;
+  struct slot *slot;
+  json_t *in;                   /* an object */
+
+  /* The answer: hr and a message where it failed, or members of out. */
+  cowset_hresult hr;
+  char message[768];
+  json_t *out;
+};
+
+/* Once, when the server starts. */
+void ops_init (void);
+
+/* Carry out a request: its body (not terminated) in, the answer's text out, to
+ * be freed; NULL if there was no memory.  May wait for as long as the request
+ * allows, except for slot 0.
+ */
+char *ops_run (struct session *s, struct slot *slot, const char *body,
+               size_t len);
+
+/* The answer to whatever comes over a session that may not, or not any more,
+ * ask for anything; NULL if it may.
+ */
+char *ops_refuse (struct session *s);
+
+/* The answer to a frame of another version. */
+char *ops_wrong_version (uint32_t version);
+
+/* ------------------------------------------ for ops.c, ops-set.c, ops-show.c */
+
+/* The request fails. */
+void op_fail (struct request *q, cowset_hresult hr, const char *fmt, ...)
+  COW_PRINTF (3, 4);
+
+/* The request fails for a reason that the engine gave; the advice that belongs
+ * to the code is added.  err may be without text.
+ */
+void op_fail_engine (struct request *q, cowset_hresult hr, const char *what,
+                     int r, const struct cow_error *err);
+
+/* Members of the request.  False after op_fail(): E_INVALIDARG, with the name
+ * of the member.  Optional ones leave *out alone where they are missing or
+ * null.
+ */
+bool op_get_id (struct request *q, const char *name, struct proto_id *out);
+bool op_opt_id (struct request *q, const char *name, struct proto_id *out,
+                bool *there);
+bool op_get_text (struct request *q, const char *name, const char **out);
+bool op_opt_text (struct request *q, const char *name, const char **out);
+bool op_get_bits (struct request *q, const char *name, uint32_t *out);
+bool op_opt_bool (struct request *q, const char *name, bool *out);
+bool op_opt_ms (struct request *q, const char *name, unsigned *out);
+
+/* Members of the answer. */
+void op_put (struct request *q, const char *name, json_t *value);
+json_t *op_number (uint64_t n);
+json_t *op_text (const char *text); /* whatever bytes it has */
+json_t *op_id (const struct cow_id *id);
+json_t *op_proto_id (const struct proto_id *id);
+
+/* ops-show.c */
+void op_volumes (struct request *q);
+void op_status (struct request *q);
+void op_query (struct request *q);
+void op_delete (struct request *q);
+void op_providers (struct request *q);
+extern const struct proto_id provider_cow;
+
+/* ops-set.c */
+void op_set_start (struct request *q);
+void op_set_add (struct request *q);
+void op_set_prepare (struct request *q);
+void op_set_commit (struct request *q);
+void op_set_hold (struct request *q);
+void op_set_switch (struct request *q);
+void op_set_settle (struct request *q);
+void op_set_finish (struct request *q);
+void op_set_abort (struct request *q);
+
+/* Of ops_init(): when the server began, monotonic; and where. */
+extern uint64_t started_ns;
+extern char op_machine[256];
+
+#endif /* COWSET_OPS_H */
