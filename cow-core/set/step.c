@@ -1,0 +1,243 @@
+/* step.c - what is done behind everybody's back, and what happens when the
+ * store is in trouble.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * One caller at a time steps: it writes full segments, sweeps exceptions that
+ * serve nobody after a snapshot's end, gives volumes without snapshots the
+ * root with all bits set, and ends all snapshots when the store has failed.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/bits.h"
+#include "set/engine.h"
+
+/* Regions that are passed over in one go when they are empty. */
+#define EMPTY_REGIONS 4096u
+
+void
+cow_engine_swept (void *opaque, struct cow_volume *v)
+{
+  struct cow_engine *e = opaque;
+
+  atomic_fetch_add (&cow_engine_slot (e, v)->sweeps_wanted, 1);
+  cow_store_wake (e->store);
+}
+
+bool
+cow_engine_settle_volume (struct cow_volume *v, uint64_t deadline_ns)
+{
+  uint32_t epoch = cow_gate_epoch (&v->gate);
+  struct cow_root *old = NULL;
+
+  if (atomic_load (&v->settled) == epoch)
+    return true;
+  if (!cow_slots_wait_below (v->gate.slots, epoch, deadline_ns))
+    return false;
+  cow_mutex_lock (&v->snaps_lock);
+  /* No new epoch begins before this one has settled, so the other place still
+   * has the root of the epoch before.
+   */
+  if (atomic_load (&v->settled) < epoch) {
+    old = atomic_exchange (&v->root[(epoch - 1) & 1], &cow_root_full);
+    atomic_store (&v->settled, epoch);
+  }
+  cow_mutex_unlock (&v->snaps_lock);
+  cow_root_free (old);
+  return true;
+}
+
+/* A volume whose last snapshot has gone has nothing to copy: a new epoch, with
+ * all bits set, needs no hold.
+ */
+static bool
+tidy_root (struct cow_engine *e, struct cow_slot_of_volume *slot)
+{
+  struct cow_volume *v = slot->volume;
+  bool did = false;
+  uint32_t epoch;
+
+  if (atomic_load (&v->settled) != cow_gate_epoch (&v->gate)
+      && !cow_engine_settle_volume (v, 0))
+    return false;
+  cow_mutex_lock (&e->sets_lock);
+  epoch = cow_gate_epoch (&v->gate);
+  if (slot->claim == NULL && atomic_load (&v->settled) == epoch
+      && cow_volume_lives (v) == 0
+      && !cow_root_is_full (cow_volume_root (v, epoch))) {
+    assert (atomic_load (&v->root[(epoch + 1) & 1]) == &cow_root_full);
+    cow_gate_advance (&v->gate);
+    did = true;
+  }
+  cow_mutex_unlock (&e->sets_lock);
+  return did;
+}
+
+/* A stretch of the sweep of a volume. */
+static bool
+sweep_volume (struct cow_engine *e, struct cow_slot_of_volume *slot)
+{
+  struct cow_volume *v = slot->volume;
+  uint64_t regions = cow_map_regions (v->map);
+  uint64_t wanted = atomic_load (&slot->sweeps_wanted);
+
+  if (slot->region == 0) {
+    if (atomic_load (&slot->sweeps_done) == wanted)
+      return false;
+    slot->sweeping = wanted;
+  }
+  for (unsigned i = 0; slot->region < regions && i < EMPTY_REGIONS; i++) {
+    uint64_t region = slot->region++;
+
+    if (!cow_map_region_empty (v->map, region * COW_REGION_BLOCKS)) {
+      cow_volume_sweep (v, region);
+      break;
+    }
+  }
+  if (slot->region >= regions) {
+    slot->region = 0;
+    cow_mutex_lock (&e->sets_lock);
+    atomic_store (&slot->sweeps_done, slot->sweeping);
+    cow_cond_broadcast (&e->swept);
+    cow_mutex_unlock (&e->sets_lock);
+  }
+  return true;
+}
+
+static void
+lose_all (struct cow_engine *e)
+{
+  for (unsigned i = 0; i < e->volumes; i++)
+    atomic_fetch_add (&e->invalidated,
+                      cow_volume_end_all (e->volume[i]->volume, UINT32_MAX,
+                                          COW_LOST_STORE_ERROR));
+}
+
+bool
+cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
+{
+  struct cow_store_status status;
+  bool did;
+
+  if (atomic_exchange (&e->stepping, true)) {
+    cow_sleep_ns (COW_NS_PER_MS);
+    return false;
+  }
+  did = cow_store_work (e->store);
+  for (unsigned i = 0; i < e->volumes; i++) {
+    did |= sweep_volume (e, e->volume[i]);
+    did |= tidy_root (e, e->volume[i]);
+  }
+  if (!did) {
+    cow_store_wait (e->store, deadline_ns);
+    cow_store_status (e->store, &status);
+    if (status.failed && !e->options.protect_snapshot)
+      lose_all (e);
+  }
+  atomic_store (&e->stepping, false);
+  return did;
+}
+
+void
+cow_engine_wake (struct cow_engine *e)
+{
+  cow_store_wake (e->store);
+}
+
+/* End what is left of the oldest set.  False if there is none. */
+static bool
+evict_oldest (struct cow_engine *e)
+{
+  struct cow_snapshot *snap[COW_SET_VOLUMES_MAX];
+  struct cow_set *oldest = NULL;
+  char text[COW_ID_TEXT_SIZE];
+  unsigned n = 0;
+
+  cow_mutex_lock (&e->sets_lock);
+  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
+    for (unsigned i = 0; i < s->members; i++)
+      if (atomic_load (&s->member[i].snapshot->end) == COW_ALIVE) {
+        oldest = s;
+        break;
+      }
+  if (oldest != NULL) {
+    cow_id_format (&oldest->id, text);
+    for (unsigned i = 0; i < oldest->members; i++) {
+      snap[n] = oldest->member[i].snapshot;
+      cow_snapshot_get (snap[n++]);
+    }
+  }
+  cow_mutex_unlock (&e->sets_lock);
+  if (n == 0)
+    return false;
+  cow_log (COW_LOG_ERROR,
+           "the store is full: the oldest set, %s, is lost; the volumes are "
+           "served on",
+           text);
+  for (unsigned i = 0; i < n; i++) {
+    if (cow_volume_live_end (snap[i]->volume, snap[i], COW_LOST_STORE_FULL))
+      atomic_fetch_add (&e->invalidated, 1);
+    cow_snapshot_put (snap[i]);
+  }
+  return true;
+}
+
+/* Wait until all sweeps that are wanted now are done. */
+static bool
+wait_sweeps (struct cow_engine *e, uint64_t deadline_ns)
+{
+  LOCK_FOR_SCOPE (&e->sets_lock);
+
+  for (unsigned i = 0; i < e->volumes; i++) {
+    struct cow_slot_of_volume *slot = e->volume[i];
+    uint64_t wanted = atomic_load (&slot->sweeps_wanted);
+
+    while (atomic_load (&slot->sweeps_done) < wanted)
+      if (!cow_cond_wait_until (&e->swept, &e->sets_lock, deadline_ns))
+        return false;
+  }
+  return true;
+}
+
+static bool
+sweeps_pending (struct cow_engine *e)
+{
+  for (unsigned i = 0; i < e->volumes; i++)
+    if (atomic_load (&e->volume[i]->sweeps_done)
+        != atomic_load (&e->volume[i]->sweeps_wanted))
+      return true;
+  return false;
+}
+
+void
+cow_engine_relieve (void *opaque, struct cow_volume *v, int code)
+{
+  struct cow_engine *e = opaque;
+  uint64_t deadline_ns = cow_now_ns () + e->options.store_timeout_ns;
+  enum cow_snapshot_end end = COW_LOST_STORE_ERROR;
+
+  if (code == -ENOSPC || code == -ENOBUFS) {
+    /* What an earlier writer in the same need has freed is used first. */
+    bool pending = sweeps_pending (e);
+
+    if (pending || evict_oldest (e)) {
+      if (wait_sweeps (e, deadline_ns)
+          && (code == -ENOBUFS
+              || cow_store_wait_room (e->store, cow_now_ns ()
+                                                  + 20 * COW_NS_PER_MS)
+              || pending))
+        return;
+      if (!pending && cow_now_ns () < deadline_ns)
+        return;                 /* the next oldest, then */
+    }
+    end = COW_LOST_STORE_FULL;
+  }
+  else if (code == -ETIMEDOUT)
+    end = COW_LOST_STORE_TIMEOUT;
+  else if (code == -EREMOTEIO)
+    end = COW_LOST_ORIGIN_ERROR;
+  atomic_fetch_add (&e->invalidated,
+                    cow_volume_end_all (v, UINT32_MAX, end));
+}

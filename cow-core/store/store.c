@@ -1,0 +1,408 @@
+/* store.c - segments, the ring, and the life of a place.  See store.h.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The file itself (writing, reading back) is in store-file.c.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "store/store-priv.h"
+
+static void *
+take_memory (size_t bytes, int flags)
+{
+  void *p = mmap (NULL, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+
+  return p == MAP_FAILED ? NULL : p;
+}
+
+int
+cow_store_new (struct cow_io *io, const struct cow_store_options *options,
+               struct cow_error *err, struct cow_store **out)
+{
+  struct cow_store *s = calloc (1, sizeof *s);
+  size_t room = COW_SEGMENT_BYTES - COW_SEGMENT_HEADER_BYTES;
+
+  if (s == NULL)
+    return cow_error_set (err, -ENOMEM, "store: out of memory");
+  s->io = io;
+  s->id = cow_id_new ();
+  s->block_bytes = options->block_bytes;
+  s->capacity = room / s->block_bytes;
+  if (s->capacity > COW_SEGMENT_RECORDS)
+    s->capacity = COW_SEGMENT_RECORDS;
+  if (s->capacity == 0)
+    s->capacity = 1;
+  s->segment_bytes = COW_SEGMENT_HEADER_BYTES
+                     + (size_t) s->capacity * s->block_bytes;
+  s->limit_bytes = options->limit_bytes;
+  s->reserve_bytes = options->reserve_bytes;
+  s->reserve_percent = options->reserve_percent;
+  s->ring_segments = options->ring_segments;
+  /* A limit below the ring would make the ring useless; two segments are the
+   * least that can be filled and written side by side.
+   */
+  if (s->limit_bytes / s->segment_bytes < 2)
+    s->segments_max = 2;
+  else if (s->limit_bytes / s->segment_bytes > UINT32_MAX - 2)
+    s->segments_max = UINT32_MAX - 2;
+  else
+    s->segments_max = s->limit_bytes / s->segment_bytes;
+  s->free_head = s->limbo_head = NO_SEGMENT;
+  s->filling = s->ring_segments;
+  cow_mutex_init (&s->lock);
+  cow_mutex_init (&s->headers.lock);
+  cow_cond_init (&s->room);
+  cow_cond_init (&s->work);
+  s->directory = strdup (options->directory);
+  s->readers = cow_slots_new ();
+  s->segment = take_memory (((size_t) s->segments_max + 1)
+                              * sizeof *s->segment,
+                            MAP_NORESERVE);
+  if (!s->directory || !s->readers || !s->segment) {
+    cow_store_free (s);
+    return cow_error_set (err, -ENOMEM, "store: out of memory");
+  }
+  *out = s;
+  return 0;
+}
+
+void
+cow_store_free (struct cow_store *s)
+{
+  if (s == NULL)
+    return;
+  if (s->queue)
+    cow_queue_free (s->queue);
+  if (s->file)
+    cow_file_close (s->file);
+  if (s->ring)
+    munmap (s->ring, (size_t) s->ring_segments * s->segment_bytes);
+  if (s->segment)
+    munmap (s->segment,
+            ((size_t) s->segments_max + 1) * sizeof *s->segment);
+  for (unsigned i = 0; i < CACHED_HEADERS; i++)
+    free (s->headers.slot[i].header);
+  cow_slots_free (s->readers);
+  cow_cond_destroy (&s->work);
+  cow_cond_destroy (&s->room);
+  cow_mutex_destroy (&s->headers.lock);
+  cow_mutex_destroy (&s->lock);
+  free (s->buffer);
+  free (s->directory);
+  free (s);
+}
+
+int
+cow_store_prepare (struct cow_store *s, struct cow_error *err)
+{
+  int rc;
+  LOCK_FOR_SCOPE (&s->lock);
+
+  if (s->failed)
+    return cow_error_set (err, -EIO,
+                          "store: it has failed; restart the server");
+  if (s->prepared)
+    return 0;
+  if (s->file == NULL) {
+    rc = cow_file_open (s->io, s->directory,
+                        COW_OPEN_UNNAMED | COW_OPEN_DIRECT, err, &s->file);
+    if (rc < 0) {
+      cow_error_prefix (err, "store");
+      return rc;
+    }
+  }
+  if (s->buffer == NULL)
+    s->buffer = calloc (s->ring_segments, sizeof *s->buffer);
+  /* Touched here, not by the first writers. */
+  if (s->ring == NULL)
+    s->ring = take_memory ((size_t) s->ring_segments * s->segment_bytes,
+                           MAP_POPULATE);
+  if (s->buffer == NULL || s->ring == NULL)
+    return cow_error_set (err, -ENOMEM, "store: no memory for the ring");
+  for (unsigned i = 0; i < s->ring_segments; i++) {
+    s->buffer[i].mem = s->ring + i * s->segment_bytes;
+    s->buffer[i].segment = NO_SEGMENT;
+    s->buffer[i].store = s;
+  }
+  s->prepared = true;
+  return 0;
+}
+
+/* A segment number for use: one that was freed, else a new one. */
+static uint32_t
+take_segment (struct cow_store *s)
+{
+  uint32_t n = s->free_head;
+
+  if (n != NO_SEGMENT)
+    s->free_head = s->segment[n].next;
+  else if (s->segments < s->segments_max)
+    n = s->segments++;
+  else
+    return NO_SEGMENT;
+  assert (s->segment[n].state == SEGMENT_FREE);
+  s->segment[n].generation++;
+  s->segment[n].live = 0;
+  s->segment[n].state = SEGMENT_FILLING;
+  s->in_use++;
+  return n;
+}
+
+/* A buffer that holds nothing which is only there, and that nobody reads. */
+static unsigned
+find_buffer (struct cow_store *s)
+{
+  for (unsigned i = 0; i < s->ring_segments; i++) {
+    unsigned n = (s->next_buffer + i) % s->ring_segments;
+    const struct buffer *b = &s->buffer[n];
+
+    if (b->pins == 0
+        && (b->segment == NO_SEGMENT
+            || s->segment[b->segment].state == SEGMENT_STORED)) {
+      s->next_buffer = (n + 1) % s->ring_segments;
+      return n;
+    }
+  }
+  return s->ring_segments;
+}
+
+static void
+start_header (struct cow_store *s, struct buffer *b)
+{
+  struct disk_segment *h = header_of (b);
+
+  memset (h, 0, sizeof *h);
+  memcpy (h->magic, COW_SEGMENT_MAGIC, sizeof h->magic);
+  memcpy (h->store, s->id.b, sizeof h->store);
+  h->segment = to_le64 (b->segment);
+  h->generation = to_le32 (s->segment[b->segment].generation);
+  h->blocks = to_le32 (s->capacity);
+  h->block_bytes = to_le32 (s->block_bytes);
+}
+
+/* Make a buffer the one that is filled.  0, -EAGAIN (none is free now), or
+ * -ENOSPC.
+ */
+static int
+start_segment (struct cow_store *s)
+{
+  unsigned n = find_buffer (s);
+  uint32_t segment;
+  struct buffer *b;
+
+  if (n == s->ring_segments)
+    return -EAGAIN;
+  segment = take_segment (s);
+  if (segment == NO_SEGMENT)
+    return -ENOSPC;
+  b = &s->buffer[n];
+  if (b->segment != NO_SEGMENT)
+    s->segment[b->segment].buffer = NO_BUFFER;
+  b->segment = segment;
+  b->reserved = b->filled = 0;
+  s->segment[segment].buffer = n;
+  s->filling = n;
+  start_header (s, b);
+  return 0;
+}
+
+int
+cow_store_reserve (struct cow_store *s, unsigned blocks, uint64_t deadline_ns,
+                   struct cow_piece *out)
+{
+  struct buffer *b;
+  LOCK_FOR_SCOPE (&s->lock);
+
+  assert (s->prepared && blocks > 0);
+  for (;;) {
+    int rc;
+
+    if (s->failed)
+      return -EIO;
+    if (s->filling < s->ring_segments)
+      break;
+    rc = start_segment (s);
+    if (rc == 0)
+      break;
+    if (rc == -ENOSPC)
+      return rc;
+    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns)
+        && find_buffer (s) == s->ring_segments)
+      return -ETIMEDOUT;
+  }
+  b = &s->buffer[s->filling];
+  if (blocks > s->capacity - b->reserved)
+    blocks = s->capacity - b->reserved;
+  out->buffer = s->filling;
+  out->blocks = blocks;
+  out->place = first_place (b->segment) + b->reserved;
+  out->data = b->mem + COW_SEGMENT_HEADER_BYTES
+              + (size_t) b->reserved * s->block_bytes;
+  b->reserved += blocks;
+  if (b->reserved == s->capacity)
+    s->filling = s->ring_segments;
+  return 0;
+}
+
+void
+cow_store_to_limbo_locked (struct cow_store *s, uint32_t segment)
+{
+  struct segment *g = &s->segment[segment];
+
+  assert (g->live == 0);
+  if (g->buffer != NO_BUFFER) {
+    s->buffer[g->buffer].segment = NO_SEGMENT;
+    g->buffer = NO_BUFFER;
+  }
+  g->state = SEGMENT_LIMBO;
+  /* A reader that enters from now on has a higher number, and can't find the
+   * places any more: they left the map before they were released.
+   */
+  g->limbo_turn = atomic_fetch_add (&s->turn, 1);
+  g->next = s->limbo_head;
+  s->limbo_head = segment;
+  cow_cond_signal (&s->work);
+}
+
+void
+cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
+                  const struct cow_record *records)
+{
+  struct buffer *b = &s->buffer[piece->buffer];
+  struct disk_segment *h = header_of (b);
+  unsigned first = position_of (piece->place), used = 0;
+  struct segment *g = &s->segment[segment_of (piece->place)];
+
+  /* The records of a piece are its filler's alone until it is counted. */
+  for (unsigned i = 0; i < piece->blocks; i++) {
+    struct disk_record *r = &h->record[first + i];
+
+    if (records[i].unused) {
+      r->flags = to_le32 (COW_RECORD_UNUSED);
+      continue;
+    }
+    used++;
+    r->block = to_le64 (records[i].block);
+    r->epoch = to_le32 (records[i].epoch);
+    r->volume = to_le32 (records[i].volume);
+    r->checksum = to_le64 (
+      cow_checksum (piece->data + (size_t) i * s->block_bytes, s->block_bytes,
+                    seed_of (s, piece->place + i, g->generation)));
+  }
+
+  LOCK_FOR_SCOPE (&s->lock);
+  g->live += used;
+  s->live_blocks += used;
+  b->filled += piece->blocks;
+  if (b->filled < s->capacity)
+    return;
+  g->state = SEGMENT_FULL;
+  if (g->live == 0) {
+    cow_store_to_limbo_locked (s, b->segment);
+    cow_cond_broadcast (&s->room);
+    return;
+  }
+  s->full++;
+  cow_cond_signal (&s->work);
+}
+
+void
+cow_store_release (struct cow_store *s, uint64_t place)
+{
+  struct segment *g = &s->segment[segment_of (place)];
+  LOCK_FOR_SCOPE (&s->lock);
+
+  assert (g->live > 0 && s->live_blocks > 0);
+  g->live--;
+  s->live_blocks--;
+  if (g->live > 0)
+    return;
+  if (g->state == SEGMENT_FULL) {
+    s->full--;
+    cow_store_to_limbo_locked (s, segment_of (place));
+    cow_cond_broadcast (&s->room);
+  }
+  else if (g->state == SEGMENT_STORED)
+    cow_store_to_limbo_locked (s, segment_of (place));
+  /* FILLING, WRITING: looked at again when that is over. */
+}
+
+unsigned
+cow_store_enter (struct cow_store *s)
+{
+  return cow_slots_enter (s->readers, atomic_load (&s->turn));
+}
+
+void
+cow_store_leave (struct cow_store *s, unsigned ticket)
+{
+  cow_slots_leave (s->readers, ticket);
+}
+
+unsigned
+cow_store_run (const struct cow_store *s, const uint64_t *places,
+               size_t stride, unsigned n)
+{
+  unsigned i = 1, room = s->capacity - position_of (places[0]);
+
+  if (n > room)
+    n = room;
+  while (i < n
+         && *(const uint64_t *) ((const uint8_t *) places + i * stride)
+              == places[0] + i)
+    i++;
+  return i;
+}
+
+void
+cow_store_persist (struct cow_store *s, cow_persisted done, void *opaque)
+{
+  bool failed;
+
+  cow_mutex_lock (&s->lock);
+  failed = s->failed;
+  cow_mutex_unlock (&s->lock);
+  /* The file has no name: it never outlives the process, and what is in
+   * memory is as lasting as it can be.
+   */
+  done (opaque, failed ? -EIO : 0);
+}
+
+bool
+cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  while (s->free_head == NO_SEGMENT && s->segments >= s->segments_max
+         && !s->failed)
+    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
+      return false;
+  return !s->failed;
+}
+
+void
+cow_store_status (struct cow_store *s, struct cow_store_status *out)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+
+  out->limit_bytes = s->limit_bytes;
+  out->used_bytes = s->live_blocks * s->block_bytes;
+  out->file_bytes = (uint64_t) s->in_use * s->segment_bytes;
+  out->ring_bytes
+    = s->prepared ? (uint64_t) s->ring_segments * s->segment_bytes : 0;
+  out->ring_dirty_bytes = 0;
+  if (s->prepared)
+    for (unsigned i = 0; i < s->ring_segments; i++)
+      if (s->buffer[i].segment != NO_SEGMENT
+          && s->segment[s->buffer[i].segment].state != SEGMENT_STORED)
+        out->ring_dirty_bytes += s->segment_bytes;
+  out->written_bytes = s->written_bytes;
+  out->failed = s->failed;
+}

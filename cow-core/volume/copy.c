@@ -1,0 +1,311 @@
+/* copy.c - first touch: old data goes to the store before the new comes.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The writer's own thread copies, in line: it claims the blocks, reads their
+ * old data straight into a segment, files the exceptions, sets the bits, and
+ * gives the blocks free; its own write follows outside.
+ *
+ * Invariants (tests cite them by number):
+ *   C1  A block is claimed by at most one writer; whoever else touches it for
+ *       the first time waits until the claim is over, and looks again.
+ *   C2  An exception is in the map, readable, before the bit is set, and
+ *       before the write that it is for is submitted.
+ *   C3  A writer of epoch e copies a block only when every writer of an
+ *       earlier epoch that overlaps it has left: what those write belongs to
+ *       the old data.
+ *   C4  A block is copied only if a snapshot needs it, and what is filed in
+ *       vain (its snapshot ended meanwhile) is taken out again by the filer.
+ *
+ * No deadlock: a writer waits for earlier epochs (C3) before it claims
+ * anything, and a claim never waits for another claim while it is held.
+ *
+ * Failure: where old data can't be preserved, the snapshots that needed it end
+ * (protect=snapshot: the write fails), and the write goes on.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "volume/volume.h"
+
+/* Blocks that are looked at in one go; bounds what is on the stack. */
+#define BATCH 256u
+/* From this many blocks on, ask for holes before reading. */
+#define ASK_HOLES 16u
+
+struct cow_pending {
+  uint64_t first, last;         /* blocks, inclusive */
+  struct cow_pending *next, **link;
+};
+
+static void
+claim (struct cow_volume *v, struct cow_pending *c)
+{
+  struct cow_pending *p;
+  LOCK_FOR_SCOPE (&v->pending_lock);
+
+again:
+  for (p = v->pending; p != NULL; p = p->next)
+    if (p->first <= c->last && c->first <= p->last) {
+      v->pending_waiters++;
+      cow_cond_wait_until (&v->pending_done, &v->pending_lock, COW_NEVER);
+      v->pending_waiters--;
+      goto again;
+    }
+  c->next = v->pending;
+  c->link = &v->pending;
+  if (c->next)
+    c->next->link = &c->next;
+  v->pending = c;
+}
+
+static void
+unclaim (struct cow_volume *v, struct cow_pending *c)
+{
+  LOCK_FOR_SCOPE (&v->pending_lock);
+
+  *c->link = c->next;
+  if (c->next)
+    c->next->link = c->link;
+  if (v->pending_waiters > 0)
+    cow_cond_broadcast (&v->pending_done);
+}
+
+static bool
+is_zero (const uint8_t *p, size_t len)
+{
+  uint64_t word;
+
+  memcpy (&word, p, sizeof word);
+  return word == 0 && memcmp (p, p + 8, len - 8) == 0;
+}
+
+/* The filed exceptions of a run, as far as they serve nobody any more, out of
+ * the map again (C4).
+ */
+static void
+unfile_useless (struct cow_volume *v, uint32_t epoch, uint32_t newest,
+                uint64_t first, unsigned n, const uint32_t *before,
+                const cow_place *places)
+{
+  uint32_t now = cow_volume_live_max (v, epoch);
+
+  if (now == newest)
+    return;
+  for (unsigned i = 0; i < n; i++)
+    if (now <= before[i]
+        && cow_map_remove (v->map, first + i, epoch, places[i])
+        && places[i] >= COW_PLACE_FIRST)
+      cow_store_release (v->store, places[i]);
+}
+
+/* File n exceptions side by side.  -ENOBUFS, no memory for them within the
+ * map's bound, leaves none of them.
+ */
+static int
+file_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
+          const cow_place *places)
+{
+  for (unsigned i = 0; i < n; i++) {
+    int rc = cow_map_insert (v->map, first + i, epoch, places[i]);
+
+    assert (rc != -EEXIST);
+    if (rc == 0)
+      continue;
+    while (i-- > 0)
+      cow_map_remove (v->map, first + i, epoch, places[i]);
+    for (i = 0; i < n; i++)
+      if (places[i] >= COW_PLACE_FIRST)
+        cow_store_release (v->store, places[i]);
+    return -ENOBUFS;
+  }
+  return 0;
+}
+
+/* Read the old data of n blocks into a piece of the store and hand it over.
+ * Sets places.  How many blocks were done, or -errno: -EREMOTEIO if the origin
+ * could not be read.
+ */
+static int
+store_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
+           cow_place *places)
+{
+  struct cow_record records[BATCH];
+  struct cow_piece piece;
+  uint64_t zero = 0;
+  size_t len;
+  int rc;
+
+  rc = cow_store_reserve (v->store, n, cow_now_ns () + v->store_timeout_ns,
+                          &piece);
+  if (rc < 0)
+    return rc;
+  len = (size_t) piece.blocks << v->block_shift;
+  rc = cow_origin_read (v, piece.data, len, first << v->block_shift);
+  for (unsigned i = 0; i < piece.blocks; i++) {
+    const uint8_t *data = piece.data + ((size_t) i << v->block_shift);
+
+    records[i] = (struct cow_record) {
+      .block = first + i,
+      .epoch = epoch,
+      .volume = v->number,
+      .unused = rc < 0 || is_zero (data, v->block_bytes),
+    };
+    places[i] = records[i].unused ? COW_PLACE_ZERO : piece.place + i;
+    zero += records[i].unused;
+  }
+  cow_store_filled (v->store, &piece, records);
+  if (rc < 0) {
+    cow_log (COW_LOG_ERROR, "%s: reading old data at %llu: %s", v->name,
+             (unsigned long long) first << v->block_shift, strerror (-rc));
+    return -EREMOTEIO;
+  }
+  atomic_fetch_add_explicit (&v->zero_bytes, zero << v->block_shift,
+                             memory_order_relaxed);
+  atomic_fetch_add_explicit (&v->copied_bytes,
+                             (piece.blocks - zero) << v->block_shift,
+                             memory_order_relaxed);
+  return (int) piece.blocks;
+}
+
+/* How many of n blocks lie in a hole of the origin, from the first on. */
+static unsigned
+hole_run (struct cow_volume *v, uint64_t first, unsigned n)
+{
+  uint64_t offset = first << v->block_shift, len;
+  enum cow_extent_kind kind;
+
+  if (n < ASK_HOLES || cow_file_extent (v->file, offset, &kind, &len) < 0
+      || kind != COW_EXTENT_HOLE)
+    return 0;
+  if (offset + len >= v->size_bytes)
+    return n;
+  return COW_MIN ((uint64_t) n, len >> v->block_shift);
+}
+
+/* Preserve n blocks that all need it.  How many were dealt with, or -errno
+ * (as store_run).
+ */
+static int
+preserve_run (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
+              uint32_t newest, uint64_t first, unsigned n,
+              const uint32_t *before, enum cow_touch touch)
+{
+  cow_place places[BATCH];
+  unsigned holes = hole_run (v, first, n);
+  int rc;
+
+  if (holes > 0) {
+    n = holes;
+    /* Zeroes on zeroes: nothing changes, so there is nothing to preserve, and
+     * the bit stays clear for who comes to write.
+     */
+    if (touch == COW_TOUCH_ZERO)
+      return (int) n;
+    for (unsigned i = 0; i < n; i++)
+      places[i] = COW_PLACE_ZERO;
+    atomic_fetch_add_explicit (&v->zero_bytes, (uint64_t) n << v->block_shift,
+                               memory_order_relaxed);
+  }
+  else {
+    rc = store_run (v, epoch, first, n, places);
+    if (rc < 0)
+      return rc;
+    n = (unsigned) rc;
+  }
+  rc = file_run (v, epoch, first, n, places);
+  if (rc < 0)
+    return rc;
+  unfile_useless (v, epoch, newest, first, n, before, places);
+  for (unsigned i = 0; i < n; i++)
+    cow_root_set (root, first + i);
+  return (int) n;
+}
+
+/* One pass over at most BATCH claimed blocks.  0, or -errno of the first that
+ * could not be preserved.
+ */
+static int
+preserve_batch (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
+                uint64_t first, unsigned n, enum cow_touch touch)
+{
+  uint32_t before[BATCH], newest = cow_volume_live_max (v, epoch);
+  unsigned i = 0;
+
+  for (unsigned k = 0; k < n; k++)
+    before[k] = cow_root_test (root, first + k)
+                  ? epoch
+                  : cow_map_predecessor (v->map, first + k, epoch);
+  while (i < n) {
+    unsigned end = i;
+    int rc;
+
+    if (newest <= before[i]) {
+      /* Preserved already (and its bit lost or set), or needed by nobody. */
+      cow_root_set (root, first + i);
+      i++;
+      continue;
+    }
+    while (end < n && newest > before[end])
+      end++;
+    rc = preserve_run (v, root, epoch, newest, first + i, end - i, before + i,
+                       touch);
+    if (rc < 0)
+      return rc;
+    i += (unsigned) rc;
+  }
+  return 0;
+}
+
+/* C3.  Rare: only while a set of this volume is settling. */
+static void
+wait_earlier (struct cow_volume *v, uint32_t epoch, uint64_t first,
+              uint64_t last)
+{
+  uint64_t low = first << v->block_shift;
+  uint64_t high = ((last + 1) << v->block_shift) - 1;
+  uint64_t pause_ns = 2000;
+
+  while (atomic_load (&v->settled) < epoch
+         && cow_slots_meet_below (v->gate.slots, epoch, low, high)) {
+    cow_sleep_ns (pause_ns);
+    if (pause_ns < COW_NS_PER_MS)
+      pause_ns *= 2;
+  }
+}
+
+int
+cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
+                 struct cow_root *root, uint64_t offset, uint64_t len,
+                 enum cow_touch touch)
+{
+  struct cow_pending c = {
+    .first = cow_block_of (v, offset),
+    .last = cow_block_of (v, offset + len - 1),
+  };
+  uint64_t at = c.first;
+  int rc = 0;
+
+  wait_earlier (v, pass->epoch, c.first, c.last);
+  claim (v, &c);
+  atomic_fetch_add_explicit (&v->first_touches, 1, memory_order_relaxed);
+  while (at <= c.last) {
+    unsigned n = COW_MIN (c.last - at + 1, BATCH);
+
+    rc = preserve_batch (v, root, pass->epoch, at, n, touch);
+    if (rc == 0) {
+      at += n;
+      continue;
+    }
+    if (v->protect_snapshot)
+      break;
+    /* Room is made, or the snapshots that asked for the copy are gone. */
+    v->relieve (v->opaque, v, rc);
+    rc = 0;
+  }
+  unclaim (v, &c);
+  return rc;
+}
