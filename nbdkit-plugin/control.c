@@ -177,7 +177,8 @@ bad_frame (struct session *s, uint64_t offset, const char *why)
   s->complained = true;
   cow_mutex_unlock (&s->lock);
   if (!complained)              /* one line for each session will do */
-    nbdkit_error (PROTO_EXPORT ": write at %" PRIu64 ": %s", offset, why);
+    nbdkit_error (PROTO_EXPORT ": write at %" PRIu64 ": bad frame: %s",
+                  offset, why);
   return fail (EINVAL);
 }
 

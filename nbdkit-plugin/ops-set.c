@@ -23,6 +23,7 @@
 #include "base/bits.h"
 #include "protocol/context.h"
 #include "protocol/name.h"
+#include "protocol/result.h"
 
 /* A set that a request has in its hands. */
 struct step {
@@ -110,12 +111,16 @@ fail_step (struct step *step, cowset_hresult hr, int r,
 {
   struct request *q = step->q;
 
+  char why[128];
+
   cow_set_abort (step->m->set);
   if (r == -ECANCELED)
     op_fail (q, E_ABORT, "%s: aborted while it was being made", step->name);
   else
     op_fail_engine (q, hr, step->name, r, err);
-  made_ended (q->session, step->m, q->message);
+  snprintf (why, sizeof why, "it failed before, with %s",
+            proto_result_name (q->hr));
+  made_ended (q->session, step->m, why);
 }
 
 /* Let a cancel of this request abort the set, from now on.  False if it has
