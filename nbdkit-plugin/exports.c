@@ -218,13 +218,10 @@ open_snapshot (struct handle *h, const char *name, const char *at)
   }
   r = cow_view_open (h->volume, at + 1, &err, &h->view);
   if (r < 0) {
-    if (err.text[0])
-      nbdkit_error ("export \"%s\": %s", name, err.text);
-    else if (r == -ENOENT)
-      nbdkit_error ("export \"%s\": there is no such snapshot of %s; cowset "
-                    "list shows what there is", name, volume);
+    if (err.text[0])            /* begins with the name */
+      nbdkit_error ("export %s; cowset list shows what there is", err.text);
     else
-      nbdkit_error ("export \"%s\": %s", name, strerror (-r));
+      nbdkit_error ("export %s: %s", name, strerror (-r));
     return -1;
   }
   h->kind = EXPORT_SNAPSHOT;

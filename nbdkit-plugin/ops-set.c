@@ -262,13 +262,10 @@ op_set_start (struct request *q)
 /* -------------------------------------------------------------------- add */
 
 static void
-add_failed (struct step *step, const char *volume, int r,
-            const struct cow_error *err)
+add_failed (struct step *step, int r, const struct cow_error *err)
 {
-  char what[320];
   cowset_hresult hr;
 
-  snprintf (what, sizeof what, "%s: volume %.64s", step->name, volume);
   switch (r) {
   case -EBUSY: hr = VSS_E_SNAPSHOT_SET_IN_PROGRESS; break;
   case -EEXIST: hr = VSS_E_OBJECT_ALREADY_EXISTS; break;
@@ -278,7 +275,7 @@ add_failed (struct step *step, const char *volume, int r,
   case -ECANCELED: hr = E_ABORT; break;
   default: hr = VSS_E_UNEXPECTED; break;
   }
-  op_fail_engine (step->q, hr, what, r, err);
+  op_fail_engine (step->q, hr, step->name, r, err);
 }
 
 /* A failure leaves the set as it was. */
@@ -298,6 +295,10 @@ op_set_add (struct request *q)
       !op_get_id (q, "snapshot", &snapshot) ||
       !op_opt_id (q, "provider", &provider, &named))
     return;
+  if (proto_id_is_null (&snapshot)) {
+    op_fail (q, E_INVALIDARG, "member \"snapshot\": must not be the null id");
+    return;
+  }
   if (named && !proto_id_is_null (&provider) &&
       !proto_id_equal (&provider, &provider_cow)) {
     char text[PROTO_ID_TEXT_SIZE];
@@ -317,7 +318,7 @@ op_set_add (struct request *q)
     id = id_to_cow (&snapshot);
     r = cow_set_add (step.m->set, v, &id, &err);
     if (r < 0)
-      add_failed (&step, volume, r, &err);
+      add_failed (&step, r, &err);
   }
   end_step (&step);
 }
@@ -367,6 +368,16 @@ get_hold_limit (struct request *q, unsigned *ms)
   return true;
 }
 
+static cowset_hresult
+hold_result (int r)
+{
+  switch (r) {
+  case -ETIMEDOUT: return VSS_E_HOLD_WRITES_TIMEOUT;
+  case -EAGAIN: return VSS_E_SNAPSHOT_SET_IN_PROGRESS; /* too many at once */
+  default: return VSS_E_UNEXPECTED;
+  }
+}
+
 static bool
 hold (struct step *step, unsigned limit_ms)
 {
@@ -375,8 +386,7 @@ hold (struct step *step, unsigned limit_ms)
 
   r = cow_set_hold (step->m->set, limit_ms * COW_NS_PER_MS, &err);
   if (r < 0)
-    fail_step (step, r == -ETIMEDOUT ? VSS_E_HOLD_WRITES_TIMEOUT :
-               VSS_E_UNEXPECTED, r, &err);
+    fail_step (step, hold_result (r), r, &err);
   return r == 0;
 }
 
@@ -389,8 +399,7 @@ take_instant (struct step *step)
 
   r = cow_set_switch (step->m->set, &err);
   if (r < 0) {
-    fail_step (step, r == -ETIMEDOUT ? VSS_E_HOLD_WRITES_TIMEOUT :
-               VSS_E_UNEXPECTED, r, &err);
+    fail_step (step, hold_result (r), r, &err);
     return;
   }
   cow_set_info (step->m->set, &info);

@@ -108,8 +108,10 @@ add_volume (const struct volume_setting *v)
     }
   }
   if (r < 0) {
-    nbdkit_error ("volume=%s:%s: %s", v->name, v->path,
-                  err.text[0] ? err.text : strerror (-r));
+    if (err.text[0])            /* has the path */
+      nbdkit_error ("volume %s: %s", v->name, err.text);
+    else
+      nbdkit_error ("volume %s: %s: %s", v->name, v->path, strerror (-r));
     return -1;
   }
   return 0;
