@@ -49,11 +49,13 @@ node_of (const struct cow_tree *t, uint32_t number)
   return cow_arena_node (t->arena, number);
 }
 
-/* Index of the first entry with a key >= key; count if there is none. */
+/* Index of the first entry from `low` on with a key >= key; count if there is
+ * none.
+ */
 static unsigned
-lower_bound (const struct node *n, uint64_t key)
+lower_bound (const struct node *n, unsigned low, uint64_t key)
 {
-  unsigned low = 0, high = n->count;
+  unsigned high = n->count;
 
   while (low < high) {
     unsigned mid = (low + high) / 2;
@@ -66,15 +68,15 @@ lower_bound (const struct node *n, uint64_t key)
   return low;
 }
 
-/* The child of an inner node in whose range key lies. */
+/* The child of an inner node in whose range key lies.  The key of the first
+ * entry says nothing: it may even be above the second one's.
+ */
 static unsigned
 child_for (const struct node *n, uint64_t key)
 {
-  unsigned i = lower_bound (n, key);
+  unsigned i = lower_bound (n, 1, key);
 
-  if (i < n->count && key_of (&n->e[i]) == key)
-    return i;
-  return i > 0 ? i - 1 : 0;
+  return i < n->count && key_of (&n->e[i]) == key ? i : i - 1;
 }
 
 /* Go down to the leaf for key; at[] of the leaf is the lower bound there. */
@@ -90,7 +92,7 @@ descend (const struct cow_tree *t, uint64_t key, struct path *p)
     assert (p->depth < DEPTH_MAX);
     p->node[p->depth] = number;
     if (n->level == 0) {
-      p->at[p->depth++] = lower_bound (n, key);
+      p->at[p->depth++] = lower_bound (n, 0, key);
       return;
     }
     p->at[p->depth] = child_for (n, key);
@@ -438,7 +440,7 @@ verify_node (const struct cow_tree *t, uint32_t number, unsigned level,
   for (unsigned i = 0; i < n->count; i++) {
     uint64_t key = key_of (&n->e[i]);
 
-    if (i > 0 && key <= key_of (&n->e[i - 1]))
+    if (i > (level > 0) && key <= key_of (&n->e[i - 1]))
       return -EUCLEAN;
     if (level == 0) {
       if (key < low || key >= high)
