@@ -35,7 +35,7 @@ sed -n 's/@@.*//p' "$tmp/library.all" | sort -u >"$tmp/library"
 [ -s "$tmp/library" ] || fail "libcowset exports nothing"
 
 # Each exported function is in the header, and the reverse.
-cpp -P "$header" 2>/dev/null | tr '\n' ' ' |
+cpp -P -I"$top_srcdir/protocol" "$header" 2>/dev/null | tr '\n' ' ' |
   grep -oE '\bcowset_[a-z0-9_]+[[:space:]]*\([^*]' |
   sed 's/[[:space:]]*(.*//' | sort -u >"$tmp/header"
 if ! diff -u "$tmp/header" "$tmp/library"; then

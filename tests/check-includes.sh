@@ -68,7 +68,8 @@ resolve ()
   local from=$1 name=$2 dir
   case $from in
     cow-core*|nbdkit-plugin|requester/check) dir="$from cow-core ." ;;
-    *) dir="$from requester ." ;;
+    requester*) dir="$from requester protocol ." ;;
+    *) dir="$from ." ;;
   esac
   for d in $dir; do
     if [ -e "$d/$name" ]; then
