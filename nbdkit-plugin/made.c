@@ -122,7 +122,8 @@ session_unuse_set (struct session *s, struct made *m, bool busy)
 
 int
 session_add_set (struct session *s, const struct cow_id *id,
-                 struct cow_set *set, bool auto_release, struct made **out)
+                 struct cow_set *set, uint32_t context, bool auto_release,
+                 struct made **out)
 {
   struct made *m;
   unsigned unfinished = 0;
@@ -134,6 +135,7 @@ session_add_set (struct session *s, const struct cow_id *id,
     return -ENOMEM;
   m->id = *id;
   m->set = set;
+  m->context = context;
   m->auto_release = auto_release;
   m->users = 1;
   m->busy = true;

@@ -249,7 +249,8 @@ op_set_start (struct request *q)
   else
     r = cow_set_new (engine, &options, &err, &set);
   if (r == 0) {
-    r = session_add_set (q->session, &options.id, set, start.auto_release, &m);
+    r = session_add_set (q->session, &options.id, set, start.context,
+                         start.auto_release, &m);
     if (r == 0)
       session_unuse_set (q->session, m, true);
     else
@@ -276,6 +277,24 @@ add_failed (struct step *step, int r, const struct cow_error *err)
   default: hr = VSS_E_UNEXPECTED; break;
   }
   op_fail_engine (step->q, hr, step->name, r, err);
+}
+
+/* Copies that are apart from their origin, or can be carried elsewhere, are
+ * not what `cow` makes.
+ */
+static bool
+supported (struct step *step, const char *volume, bool named)
+{
+  const uint32_t context = step->m->context;
+
+  if (!(context & (VSS_VOLSNAP_ATTR_PLEX | VSS_VOLSNAP_ATTR_TRANSPORTABLE)))
+    return true;
+  op_fail (step->q, named ? VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER :
+           VSS_E_VOLUME_NOT_SUPPORTED, "%s: volume \"%.100s\": provider cow "
+           "makes no %s snapshots; leave that attribute out of the context",
+           step->name, volume,
+           context & VSS_VOLSNAP_ATTR_PLEX ? "plex" : "transportable");
+  return false;
 }
 
 /* A failure leaves the set as it was. */
@@ -314,7 +333,8 @@ op_set_add (struct request *q)
   if (v == NULL)
     op_fail (q, VSS_E_OBJECT_NOT_FOUND, "%s: volume \"%.100s\": there is none "
              "of that name; cowset status lists them", step.name, volume);
-  else {
+  else if (supported (&step, volume,
+                      named && !proto_id_is_null (&provider))) {
     id = id_to_cow (&snapshot);
     r = cow_set_add (step.m->set, v, &id, &err);
     if (r < 0)

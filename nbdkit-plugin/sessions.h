@@ -29,6 +29,7 @@ struct made {
   /* Set when it is made, then read only. */
   struct cow_id id;
   struct cow_set *set;
+  uint32_t context;
   bool auto_release;
 
   /* session.lock. */
@@ -133,7 +134,7 @@ void session_unuse_set (struct session *s, struct made *m, bool busy);
  * the caller's.
  */
 int session_add_set (struct session *s, const struct cow_id *id,
-                     struct cow_set *set, bool auto_release,
+                     struct cow_set *set, uint32_t context, bool auto_release,
                      struct made **out);
 
 void made_finished (struct session *s, struct made *m);

@@ -114,11 +114,18 @@ step two VSS_E_HOLD_WRITES_TIMEOUT switch $B
 step two VSS_E_BAD_STATE settle $B
 step two S_OK abort $B
 
+# What the provider does not make.
+C=eeeeeeee-0000-4000-8000-000000000005
+cow='"provider":"8f1f0c0a-6d9a-4d43-9c52-c0d5e7a3b001"'
+step two S_OK start $C '"context":32'
+step two VSS_E_VOLUME_NOT_SUPPORTED add $C "$add_b"
+step two VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER add $C "$add_b,$cow"
+step two S_OK abort $C
+
 # The limit of snapshots.
 step two S_OK start $B "$start"
 step two S_OK add $B "$add_a"
 for s in prepare commit settle finish; do step two S_OK $s $B; done
-C=eeeeeeee-0000-4000-8000-000000000005
 step two S_OK start $C "$start"
 step two VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED add $C "$add_a"
 step two S_OK abort $C
@@ -145,6 +152,5 @@ ask one S_OK '{"op":"providers"}'
 jq -e '.result.providers[0].name == "cow"' <<<"$answer" >/dev/null ||
   fail "$answer"
 
-# A busy slot refuses a second request; the answer of the first stands.
 exec {one[1]}>&-
 stop_nbdkit
