@@ -136,8 +136,8 @@ static const struct code codes[] = {
     NULL },
   { CODE (VSS_E_UNSUPPORTED_CONTEXT), NEVER,
     "the context is not supported here",
-    "persistent sets need a server with store=DIR; without one, use an auto- "
-    "release context" },
+    "persistent sets need a server with store=DIR; without one, use an "
+    "auto-release context" },
   { CODE (VSS_E_VOLUME_IN_USE), WHEN_FREE,
     "the volume is in use",
     "close whatever has it open" },

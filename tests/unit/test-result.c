@@ -83,6 +83,7 @@ Test (result, cause_and_advice_are_of_the_house_style)
       cr_assert_neq (both[k][strlen (both[k]) - 1], '.', "%s", both[k]);
       cr_assert_null (strchr (both[k], '\n'), "%s", both[k]);
       cr_assert_null (strstr (both[k], "  "), "%s", both[k]);
+      cr_assert_null (strstr (both[k], "- "), "%s", both[k]);
     }
   }
 }

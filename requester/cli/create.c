@@ -1,0 +1,416 @@
+/* create.c - making a set, for create and run; cowset create.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Signals that end a command are blocked and read from a signalfd, so that an
+ * interrupt at any moment takes the same ordered way out: the operation is
+ * cancelled, or the set deleted, before the program ends.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define PROGRESS_AFTER_MS 1000
+#define PROGRESS_EVERY_MS 200
+
+bool
+cli_plan_option (struct cli_plan *plan, int opt)
+{
+  switch (opt) {
+  case 'l': plan->label = optarg; return true;
+  case 'x': plan->context = optarg; return true;
+  case 'p': plan->provider = optarg; return true;
+  case 'a': plan->all = true; return true;
+  default: return false;
+  }
+}
+
+int
+cli_signals (bool with_children)
+{
+  sigset_t set;
+  int fd;
+
+  sigemptyset (&set);
+  sigaddset (&set, SIGINT);
+  sigaddset (&set, SIGTERM);
+  sigaddset (&set, SIGHUP);
+  sigaddset (&set, SIGQUIT);
+  if (with_children) {
+    sigaddset (&set, SIGCHLD);
+    sigaddset (&set, SIGUSR1);
+    sigaddset (&set, SIGUSR2);
+  }
+  sigprocmask (SIG_BLOCK, &set, NULL);
+  fd = signalfd (-1, &set, SFD_CLOEXEC);
+  if (fd == -1)
+    cli_say ("signalfd: %s", strerror (errno));
+  return fd;
+}
+
+/* Whether a signal that ends the program has come. */
+static bool
+ending (int signals)
+{
+  struct signalfd_siginfo info;
+
+  if (read (signals, &info, sizeof info) != sizeof info)
+    return false;
+  return info.ssi_signo == SIGINT || info.ssi_signo == SIGTERM ||
+         info.ssi_signo == SIGHUP || info.ssi_signo == SIGQUIT;
+}
+
+/* ------------------------------------------------------------------- waiting */
+
+/* On a terminal, a line that says what takes so long: which of the steps of
+ * making a set, as a bar, and for how many seconds.
+ */
+static void
+show_progress (struct cowset_async *async, uint64_t elapsed_ms)
+{
+  static const char *const steps[] = { "prepare", "commit", "settle",
+                                       "finish" };
+  const char *phase = cowset_async_phase (async);
+  char bar[] = "[        ]";
+
+  for (size_t i = 0; i < sizeof steps / sizeof steps[0]; ++i)
+    if (strcmp (phase, steps[i]) == 0) {
+      memset (bar + 1, '#', 2 * i);
+      bar[1 + 2 * i] = '>';
+    }
+  fprintf (stderr, "\r%s %-8s %4" PRIu64 " s", bar, phase,
+           elapsed_ms / 1000);
+}
+
+static void
+clear_progress (void)
+{
+  fprintf (stderr, "\r%30s\r", "");
+}
+
+/* Wait for the operation; a signal cancels it.  CLI_DONE, or the exit status
+ * after a message.  The async is freed.
+ */
+static int
+wait_for (struct cowset_async *async, int signals)
+{
+  const bool terminal = isatty (STDERR_FILENO) == 1;
+  uint64_t elapsed_ms = 0;
+  cowset_hresult status;
+  bool shown = false;
+  int result = CLI_DONE;
+
+  for (;;) {
+    struct pollfd fds[] = {
+      { .fd = cowset_async_fd (async), .events = POLLIN },
+      { .fd = signals, .events = POLLIN },
+    };
+    const int n = poll (fds, 2, terminal ? PROGRESS_EVERY_MS : -1);
+
+    if (n > 0 && (fds[0].revents & POLLIN))
+      break;
+    if (n > 0 && (fds[1].revents & POLLIN) && ending (signals))
+      cowset_async_cancel (async);
+    if (n == 0 && (elapsed_ms += PROGRESS_EVERY_MS) >= PROGRESS_AFTER_MS) {
+      show_progress (async, elapsed_ms);
+      shown = true;
+    }
+  }
+  if (shown)
+    clear_progress ();
+  cowset_async_query_status (async, &status);
+  if (status == VSS_S_ASYNC_CANCELLED) {
+    cli_say ("interrupted, no set was made");
+    result = CLI_FAILED;
+  }
+  else if (COWSET_FAILED (status))
+    result = cli_fail (status, cowset_async_message (async));
+  cowset_async_free (async);
+  return result;
+}
+
+/* --------------------------------------------------------------- the context */
+
+static bool
+is_persistent (uint32_t context)
+{
+  return context & VSS_VOLSNAP_ATTR_PERSISTENT;
+}
+
+static bool
+is_auto_release (uint32_t context)
+{
+  return !(context & VSS_VOLSNAP_ATTR_NO_AUTO_RELEASE);
+}
+
+static bool
+has_writers (uint32_t context)
+{
+  return !(context & VSS_VOLSNAP_ATTR_NO_WRITERS);
+}
+
+/* The context that was asked for, or the one that suits the server. */
+static int
+choose_context (struct cli *cli, const struct cli_plan *plan,
+                const struct cowset_status *server, uint32_t *context)
+{
+  if (plan->context == NULL) {
+    *context = server->has_store ? plan->default_context
+                                 : plan->storeless_context;
+    return CLI_DONE;
+  }
+  if (!cowset_context_parse (plan->context, context) ||
+      *context == VSS_CTX_ALL)
+    return cli_usage (cli, "--context %s: no such context", plan->context);
+  if (plan->auto_release_only && !is_auto_release (*context))
+    return cli_usage (cli, "--context %s: its sets outlive the command, "
+                      "which deletes its set", plan->context);
+  if (is_persistent (*context) && !server->has_store)
+    return cli_fail (VSS_E_UNSUPPORTED_CONTEXT,
+                     "the server has no store, and so makes no set that "
+                     "lasts");
+  return CLI_DONE;
+}
+
+/* ------------------------------------------------------------------- the set */
+
+/* The id of a provider by its id or its name. */
+static int
+find_provider (struct cli *cli, const char *text, struct cowset_id *id)
+{
+  struct cowset_object_prop item;
+  struct cowset_enum *providers;
+  char message[256];
+  cowset_hresult hr;
+
+  if (text == NULL || cowset_id_parse (text, id))
+    return CLI_DONE;
+  hr = cowset_query (cli->c, NULL, VSS_OBJECT_NONE, VSS_OBJECT_PROVIDER,
+                     &providers);
+  if (COWSET_FAILED (hr))
+    return cli_fail (hr, NULL);
+  while (cowset_enum_next (providers, 1, &item, NULL) == S_OK)
+    if (strcmp (item.u.provider->name, text) == 0) {
+      *id = item.u.provider->provider_id;
+      cowset_enum_free (providers);
+      return CLI_DONE;
+    }
+  cowset_enum_free (providers);
+  snprintf (message, sizeof message, "%s: the server has no such provider",
+            text);
+  return cli_fail (VSS_E_PROVIDER_NOT_REGISTERED, message);
+}
+
+static int
+add_volumes (struct cli *cli, const struct cli_plan *plan,
+             const struct cowset_status *server,
+             const struct cowset_id *provider)
+{
+  const size_t count = plan->all ? server->volumes : plan->volume_count;
+  cowset_hresult hr = S_OK;
+  struct cowset_id snapshot;
+
+  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < count; ++i)
+    hr = cowset_add_to_snapshot_set (
+      cli->c, plan->all ? server->volume[i]->name : plan->volumes[i],
+      provider, &snapshot);
+  return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
+}
+
+/* Run one asynchronous call of the object to its end. */
+static int
+run_async (struct cli *cli,
+           cowset_hresult (*call) (struct cowset *c,
+                                   struct cowset_async **async),
+           int signals)
+{
+  struct cowset_async *async;
+  cowset_hresult hr = call (cli->c, &async);
+
+  return COWSET_FAILED (hr) ? cli_fail (hr, NULL)
+                            : wait_for (async, signals);
+}
+
+/* What a requester of VSS does, in its order. */
+static int
+make_set (struct cli *cli, const struct cli_plan *plan, int signals,
+          const struct cowset_status *server, uint32_t context,
+          struct cowset_id *set)
+{
+  struct cowset_id provider = { { 0 } };
+  const bool writers = has_writers (context);
+  cowset_hresult hr;
+  int status = find_provider (cli, plan->provider, &provider);
+
+  if (status != CLI_DONE)
+    return status;
+  hr = cowset_set_context (cli->c, context);
+  if (COWSET_SUCCEEDED (hr) && plan->label)
+    hr = cowset_set_label (cli->c, plan->label);
+  if (COWSET_SUCCEEDED (hr) && writers)
+    hr = cowset_set_backup_state (cli->c, false, false, VSS_BT_COPY, false);
+  if (COWSET_FAILED (hr))
+    return cli_fail (hr, NULL);
+
+  if (writers)
+    status = run_async (cli, cowset_gather_writer_metadata, signals);
+  if (status != CLI_DONE)
+    return status;
+  hr = cowset_start_snapshot_set (cli->c, set);
+  if (COWSET_FAILED (hr))
+    return cli_fail (hr, NULL);
+  status = add_volumes (cli, plan, server, &provider);
+  if (status == CLI_DONE && writers)
+    status = run_async (cli, cowset_prepare_for_backup, signals);
+  if (status == CLI_DONE)
+    status = run_async (cli, cowset_do_snapshot_set, signals);
+  return status;
+}
+
+/* The set's properties, which its object's context shows. */
+static int
+look_up (struct cli *cli, const struct cowset_id *set,
+         struct cowset_enum **sets, const struct cowset_set_prop **out)
+{
+  struct cowset_object_prop item;
+  int status = cli_sets (cli, sets);
+
+  if (status != CLI_DONE)
+    return status;
+  while (cowset_enum_next (*sets, 1, &item, NULL) == S_OK)
+    if (cowset_id_equal (&item.u.set->set_id, set)) {
+      *out = item.u.set;
+      return CLI_DONE;
+    }
+  cowset_enum_free (*sets);
+  return cli_fail (VSS_E_OBJECT_NOT_FOUND, "the set was lost right after it "
+                   "was made");
+}
+
+int
+cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
+              uint32_t *context, struct cowset_enum **sets,
+              const struct cowset_set_prop **set)
+{
+  struct cowset_status *server;
+  struct cowset_id id;
+  cowset_hresult hr;
+  int status;
+
+  if (plan->all ? plan->volume_count > 0 : plan->volume_count == 0)
+    return cli_usage (cli, plan->all ? "either --all or VOLUME, not both"
+                                     : "which VOLUME? (--all: all of them)");
+  status = cli_connect (cli, NULL);
+  if (status != CLI_DONE)
+    return status;
+  hr = cowset_get_status (cli->c, &server);
+  if (COWSET_FAILED (hr))
+    return cli_fail (hr, NULL);
+  status = choose_context (cli, plan, server, context);
+  if (status == CLI_DONE)
+    status = make_set (cli, plan, signals, server, *context, &id);
+  cowset_status_free (server);
+  if (status == CLI_DONE)
+    status = look_up (cli, &id, sets, set);
+  return status;
+}
+
+int
+cli_drop_set (struct cli *cli, const struct cowset_set_prop *set)
+{
+  struct cowset_id nondeleted;
+  int32_t deleted;
+  cowset_hresult hr =
+    cowset_delete_snapshots (cli->c, &set->set_id, VSS_OBJECT_SNAPSHOT_SET,
+                             true, &deleted, &nondeleted);
+
+  return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
+}
+
+/* -------------------------------------------------------------------- create */
+
+static int
+print_made (struct cli *cli, const struct cowset_set_prop *set)
+{
+  char id[COWSET_ID_TEXT_SIZE];
+
+  if (cli->json)
+    return cli_print_json (cli_json_set (set));
+  cowset_id_format (&set->set_id, id);
+  printf ("%s\n", id);
+  for (size_t i = 0; i < set->snapshots; ++i)
+    printf ("%s\n", set->snapshot[i]->uri);
+  return cli_flush ();
+}
+
+/* Hold on to the set until a signal ends that, or the server does. */
+static int
+stay (struct cli *cli, const struct cowset_set_prop *set, int signals)
+{
+  for (;;) {
+    struct pollfd fds[] = {
+      { .fd = signals, .events = POLLIN },
+      { .fd = cowset_connection_fd (cli->c), .events = POLLIN },
+    };
+
+    if (poll (fds, 2, -1) == -1)
+      continue;
+    if (fds[1].revents & POLLIN) {
+      cli_say ("the connection to the server was lost, and the set with it");
+      return CLI_FAILED;
+    }
+    if ((fds[0].revents & POLLIN) && ending (signals))
+      return cli_drop_set (cli, set);
+  }
+}
+
+int
+cli_create (struct cli *cli, int argc, char *argv[])
+{
+  static const struct option options[] = {
+    CLI_LONG_OPTIONS,
+    CLI_PLAN_LONG_OPTIONS,
+    { NULL, 0, NULL, 0 },
+  };
+  struct cli_plan plan = {
+    .default_context = VSS_CTX_NAS_ROLLBACK,
+    .storeless_context = VSS_CTX_FILE_SHARE_BACKUP,
+  };
+  const struct cowset_set_prop *set;
+  struct cowset_enum *sets;
+  uint32_t context;
+  int opt, status, signals;
+
+  while ((opt = getopt_long (argc, argv,
+                             CLI_SHORT_OPTIONS CLI_PLAN_SHORT_OPTIONS,
+                             options, NULL)) != -1)
+    if (!cli_plan_option (&plan, opt) && (status = cli_option (cli, opt)) >= 0)
+      return status;
+  plan.volumes = argv + optind;
+  plan.volume_count = (size_t) (argc - optind);
+
+  signals = cli_signals (false);
+  if (signals == -1)
+    return CLI_FAILED;
+  status = cli_make_set (cli, &plan, signals, &context, &sets, &set);
+  if (status != CLI_DONE)
+    return status;
+  status = print_made (cli, set);
+  if (status == CLI_DONE && is_auto_release (context)) {
+    cli_say (plan.context ? "the set lasts until this command is interrupted"
+                          : "the server has no store: the set lasts until "
+                            "this command is interrupted (Ctrl-C)");
+    status = stay (cli, set, signals);
+  }
+  cowset_enum_free (sets);
+  return status;
+}

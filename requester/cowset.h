@@ -1,0 +1,517 @@
+/* cowset.h - libcowset: snapshot sets of disks that cowset serves over NBD.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The calls, their order, states and result codes are those of a requester of
+ * the Volume Shadow Copy Service (VSS); the page that each call follows is
+ * named with it.  libcowset(3) has the order of the calls, an example, and
+ * what differs.
+ *
+ * Results.  A negative cowset_hresult is a failure; cowset-codes.h has them
+ * all.  cowset_error_message() says in words what went wrong.  Unless said
+ * otherwise a call that fails has changed nothing, neither in the object nor
+ * at the server, and has not written to its out parameters.  Any call that
+ * asks the server may fail with
+ *   VSS_E_UNEXPECTED    the connection was lost, or the server's answer makes
+ *                       no sense.  Whether what was asked for happened is
+ *                       unknown: query it over a new object.
+ *   E_ACCESSDENIED      the server does not let this caller in
+ *   E_OUTOFMEMORY       here or at the server
+ * and any call with
+ *   E_INVALIDARG        a pointer that is needed is NULL, a value is not valid
+ *   VSS_E_BAD_STATE     not allowed in the object's state
+ *
+ * Threads.  Every call may be made from any thread, several at a time on one
+ * object too, but for cowset_release() and the _free() calls, which must be
+ * the last on what they release.  None may be made from a signal handler.
+ * Threads that the library starts have all signals blocked.
+ *
+ * Strings are UTF-8.  What a call hands out as a pointer to a pointer belongs
+ * to the caller, who gives it back with the _free() call named with it; the
+ * structures grow at their end in later versions, so never copy them by size.
+ */
+#ifndef COWSET_H
+#define COWSET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cowset-codes.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -------------------------------------------------------------- small things */
+
+/* "0.1.0", of the library. */
+const char *cowset_version (void);
+
+/* A GUID: 16 bytes in the order in which it is printed.  All zero is
+ * GUID_NULL.
+ */
+struct cowset_id {
+  uint8_t bytes[16];
+};
+#define COWSET_ID_TEXT_SIZE 37
+
+bool cowset_id_parse (const char *text, struct cowset_id *id);
+void cowset_id_format (const struct cowset_id *id,
+                       char text[COWSET_ID_TEXT_SIZE]);
+bool cowset_id_is_null (const struct cowset_id *id);
+bool cowset_id_equal (const struct cowset_id *a, const struct cowset_id *b);
+
+/* "VSS_E_BAD_STATE", or NULL for a value without a name; what it means; what
+ * to do about it; and whether to try again.
+ */
+const char *cowset_result_name (cowset_hresult hr);
+const char *cowset_result_cause (cowset_hresult hr);
+const char *cowset_result_advice (cowset_hresult hr);
+enum cowset_retry cowset_result_retry (cowset_hresult hr);
+
+/* What went wrong in the last call of this thread that failed: one line for
+ * people, which names the thing.  "" if none has.  Valid until the thread's
+ * next call that fails.
+ */
+const char *cowset_error_message (void);
+
+/* "nas-rollback+differential" to bits, false if it is no context; and the
+ * context's name, without its modifiers (NULL if it has none).
+ */
+bool cowset_context_parse (const char *text, uint32_t *context);
+const char *cowset_context_name (uint32_t context);
+
+/* --------------------------------------------------- asynchronous operations */
+
+/* What IVssAsync is.  The operation runs on a thread of the library. */
+struct cowset_async;
+
+/* *status is VSS_S_ASYNC_PENDING, VSS_S_ASYNC_FINISHED, VSS_S_ASYNC_CANCELLED,
+ * or the failure that the operation ended with.  Never blocks.
+ * VSS: IVssAsync::QueryStatus.  Returns S_OK, E_INVALIDARG.
+ */
+cowset_hresult cowset_async_query_status (struct cowset_async *async,
+                                          cowset_hresult *status);
+
+/* Wait until the operation has ended, or timeout_ms milliseconds
+ * (VSS_INFINITE: without limit).  S_OK says only that the wait has ended: ask
+ * for the status.  VSS: IVssAsync::Wait.
+ * Returns S_OK (ended, cancelled, or time over); the operation's own failure
+ * if it failed; E_INVALIDARG.
+ */
+cowset_hresult cowset_async_wait (struct cowset_async *async,
+                                  uint32_t timeout_ms);
+
+/* End the operation, wherever it is.  Blocks until it has ended and cleaned
+ * up behind itself; it may still have finished before that.
+ * VSS: IVssAsync::Cancel.  Returns
+ *   S_OK                   it was running, and is now cancelled
+ *   VSS_S_ASYNC_CANCELLED  it had been cancelled before
+ *   VSS_S_ASYNC_FINISHED   it had finished, or did before it could be ended
+ *   the operation's own failure, if it failed
+ */
+cowset_hresult cowset_async_cancel (struct cowset_async *async);
+
+/* A descriptor that becomes readable when the operation has ended, and stays
+ * so; for poll(2) and event loops.  It belongs to the async: only poll it.
+ */
+int cowset_async_fd (struct cowset_async *async);
+
+/* What it is doing now, one word for people: "prepare", "commit", "settle",
+ * "finish", "abort"; "" before and after.
+ */
+const char *cowset_async_phase (struct cowset_async *async);
+
+/* As cowset_error_message(), of the operation.  "" unless it has failed.
+ * Valid until the async is freed.
+ */
+const char *cowset_async_message (struct cowset_async *async);
+
+/* Neither waits nor cancels: the operation goes on.  NULL is fine. */
+void cowset_async_free (struct cowset_async *async);
+
+/* ---------------------------------------------- the backup components object */
+
+/* What IVssBackupComponents is.  One object makes one set; a new set needs a
+ * new object.
+ */
+struct cowset;
+
+/* Connect to the server at uri, whose export is ignored, and make an object.
+ *
+ * uri   an NBD URI: "nbd+unix:///?socket=/path", "nbd://host:port",
+ *       "nbds://host", with libnbd's parameters.
+ * *out  to be given back with cowset_release().
+ *
+ * Blocks for 30 s at most.  VSS: CreateVssBackupComponents.  Returns S_OK,
+ * E_INVALIDARG, E_OUTOFMEMORY, or
+ *   E_ACCESSDENIED                   control= of the server does not allow
+ *                                    this caller, or nbdkit -r
+ *   VSS_E_REMOTE_SERVER_UNAVAILABLE  nobody answers there
+ *   VSS_E_REMOTE_SERVER_UNSUPPORTED  who answers has no control channel, or
+ *                                    of another version, or a filter in
+ *                                    between answers in its place
+ */
+cowset_hresult cowset_create (const char *uri, struct cowset **out);
+
+/* The last use of the object: ends an operation that runs, aborts a set that
+ * is not finished, deletes the snapshots of an auto-release context, and
+ * closes the connection.  (A program that dies has the same done for it by
+ * the server.)  Asyncs stay valid.  NULL is fine.
+ * VSS: IVssBackupComponents::Release.
+ */
+void cowset_release (struct cowset *c);
+
+/* A descriptor that becomes readable when the connection has been lost: all
+ * that is left to do then is to release the object.  Only poll it.
+ */
+int cowset_connection_fd (struct cowset *c);
+
+/* Begin a backup.  document: NULL, or a document of cowset_save_document().
+ * VSS: InitializeForBackup.  Returns S_OK, or
+ *   VSS_E_BAD_STATE             initialised already
+ *   VSS_E_INVALID_XML_DOCUMENT  the document is malformed
+ */
+cowset_hresult cowset_initialize_for_backup (struct cowset *c,
+                                             const char *document);
+
+/* Begin a restore, in which the calls that make a set are refused.
+ * VSS: InitializeForRestore.  Returns as above.
+ */
+cowset_hresult cowset_initialize_for_restore (struct cowset *c,
+                                              const char *document);
+
+/* Which kind of set, VSS_CTX_*, with modifiers.  Once, before
+ * cowset_start_snapshot_set(); without it VSS_CTX_BACKUP, whose snapshots go
+ * with the object.  VSS: SetContext.  Returns S_OK, E_INVALIDARG (no such
+ * context), VSS_E_BAD_STATE (not initialised, too late, or the second time).
+ */
+cowset_hresult cowset_set_context (struct cowset *c, uint32_t context);
+
+/* VSS: SetBackupState.  Before cowset_prepare_for_backup(), which needs it.
+ * Returns S_OK, E_INVALIDARG (no such type), VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_backup_state (struct cowset *c,
+                                        bool select_components,
+                                        bool backup_bootable_state,
+                                        enum cowset_backup_type type,
+                                        bool partial_file_support);
+
+/* Beyond VSS: a name for the set, by which people open it ("NAME@LABEL"), of
+ * 1 to 64 of [A-Za-z0-9_.-].  Before cowset_start_snapshot_set().
+ * Returns S_OK, E_INVALIDARG (not such a name), VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_label (struct cowset *c, const char *label);
+
+/* Beyond VSS: how long the server may hold writes (1 to 10000 ms), and take
+ * to flush them.  0 leaves the server's own limit.  Before
+ * cowset_do_snapshot_set().  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_limits (struct cowset *c, uint32_t hold_ms,
+                                  uint32_t flush_ms);
+
+/* ------------------------------------------------------------------- writers */
+
+/* Ask the writers what they have.  Once; a context with writers needs it.
+ * VSS: GatherWriterMetadata.  Returns S_OK (started), E_INVALIDARG,
+ * E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_gather_writer_metadata (struct cowset *c,
+                                              struct cowset_async **async);
+
+/* VSS: GetWriterMetadataCount.  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE
+ * (not gathered).
+ */
+cowset_hresult cowset_get_writer_metadata_count (struct cowset *c,
+                                                 unsigned *count);
+
+/* -------------------------------------------------------------- making a set */
+
+/* Open a set; *set is its id.  VSS: StartSnapshotSet.  Returns S_OK, or
+ *   VSS_E_BAD_STATE            not initialised for backup, a set was started
+ *                              before, or the context is VSS_CTX_ALL
+ *   VSS_E_UNSUPPORTED_CONTEXT  a persistent context, and the server has no
+ *                              store (VSS has no such case)
+ */
+cowset_hresult cowset_start_snapshot_set (struct cowset *c,
+                                          struct cowset_id *set);
+
+/* Add a volume by its name; *snapshot is the id that its snapshot will have.
+ * From here until the set is finished or aborted no other set may have it.
+ * provider: NULL or GUID_NULL lets the server choose.
+ * VSS: AddToSnapshotSet.  Returns S_OK, or
+ *   VSS_E_BAD_STATE                       no set was started, or it is made
+ *   VSS_E_OBJECT_NOT_FOUND                there is no such volume
+ *   VSS_E_OBJECT_ALREADY_EXISTS           the set has it already
+ *   VSS_E_SNAPSHOT_SET_IN_PROGRESS        another set being made has it
+ *   VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED    64
+ *   VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED  of this volume
+ *   VSS_E_PROVIDER_NOT_REGISTERED         there is no such provider
+ *   VSS_E_VOLUME_NOT_SUPPORTED            no provider supports this volume
+ *   VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER  the one that was named does not
+ *   VSS_E_NESTED_VOLUME_LIMIT, VSS_E_PROVIDER_VETO,
+ *   VSS_E_UNEXPECTED_PROVIDER_ERROR
+ */
+cowset_hresult cowset_add_to_snapshot_set (struct cowset *c,
+                                           const char *volume,
+                                           const struct cowset_id *provider,
+                                           struct cowset_id *snapshot);
+
+/* Whether a snapshot of the volume could be made in this context, by this
+ * provider (NULL or GUID_NULL: by any); that it has too many just now does
+ * not count.  VSS: IsVolumeSupported.  Returns S_OK, VSS_E_BAD_STATE (not
+ * initialised), VSS_E_OBJECT_NOT_FOUND (there is no such volume).
+ */
+cowset_hresult cowset_is_volume_supported (struct cowset *c,
+                                           const struct cowset_id *provider,
+                                           const char *volume,
+                                           bool *supported);
+
+/* Tell the writers that a backup begins.  Contexts with writers only, after
+ * cowset_set_backup_state() and the metadata.  VSS: PrepareForBackup.
+ * Returns S_OK (started), E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_prepare_for_backup (struct cowset *c,
+                                          struct cowset_async **async);
+
+/* Make the set: one instant over all of its volumes.  S_OK says that it was
+ * started; the async has the outcome.  In a context with writers
+ * cowset_prepare_for_backup() has to have finished.
+ *
+ * A failure or a cancel leaves nothing: no snapshot, no volume held; the
+ * object can then only be aborted or released.  VSS: DoSnapshotSet.
+ * Returns S_OK, E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ * The async ends with VSS_S_ASYNC_FINISHED, VSS_S_ASYNC_CANCELLED, or
+ *   VSS_E_FLUSH_WRITES_TIMEOUT       earlier writes took too long
+ *   VSS_E_HOLD_WRITES_TIMEOUT        the hold had expired
+ *   VSS_E_INSUFFICIENT_STORAGE       the store has no room
+ *   VSS_E_PROVIDER_VETO              the provider refuses; the server's log
+ *                                    says why
+ *   VSS_E_UNEXPECTED_PROVIDER_ERROR  the provider failed
+ *   VSS_E_REBOOT_REQUIRED            the server has to be restarted first
+ *   VSS_E_NESTED_VOLUME_LIMIT, VSS_E_TRANSACTION_FREEZE_TIMEOUT,
+ *   VSS_E_TRANSACTION_THAW_TIMEOUT, E_OUTOFMEMORY, E_ACCESSDENIED,
+ *   VSS_E_UNEXPECTED                 the connection was lost (unknown whether
+ *                                    the set exists: query it)
+ */
+cowset_hresult cowset_do_snapshot_set (struct cowset *c,
+                                       struct cowset_async **async);
+
+/* Tell the writers that the backup was made.  Contexts with writers only,
+ * after the set was.  VSS: BackupComplete.  Returns S_OK (started),
+ * E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_backup_complete (struct cowset *c,
+                                       struct cowset_async **async);
+
+/* Give up a set that is not finished; a running cowset_do_snapshot_set() is
+ * cancelled first.  Finished snapshots stay.  VSS: AbortBackup.
+ * Returns S_OK (also where there is nothing to give up), VSS_E_BAD_STATE (not
+ * initialised).
+ */
+cowset_hresult cowset_abort_backup (struct cowset *c);
+
+/* The backup components document: JSON, to be given back with free().  When
+ * the set has been made.  VSS: SaveAsXML.  Returns S_OK, E_INVALIDARG,
+ * E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_save_document (struct cowset *c, char **document);
+
+/* ------------------------------------------------------------------- looking */
+
+/* VSS_SNAPSHOT_PROP, and what VSS has no field for. */
+struct cowset_snapshot_prop {
+  struct cowset_id snapshot_id;
+  struct cowset_id set_id;
+  int32_t snapshots_count;      /* of the set when it was made */
+  const char *device;           /* export name: "NAME@SET-ID" */
+  const char *original_volume;
+  const char *originating_machine;
+  const char *service_machine;
+  const char *exposed_name;     /* NULL: not exposed */
+  const char *exposed_path;
+  struct cowset_id provider_id;
+  uint32_t attributes;          /* VSS_VOLSNAP_ATTR_* */
+  int64_t creation_timestamp;   /* 100 ns since 1601 UTC, as in VSS */
+  enum cowset_snapshot_state status;
+
+  const char *uri;              /* where an NBD client opens it */
+  int64_t created_ns;           /* since 1970 UTC */
+  uint64_t size_bytes;
+  uint64_t exceptions_blocks;   /* preserved in its own epoch */
+  bool alive;                   /* false: its data was lost */
+  const char *end;              /* then: how, one word; else NULL */
+  const char *reason;           /* and why, for people; else NULL */
+};
+
+/* Beyond VSS: a set. */
+struct cowset_set_prop {
+  struct cowset_id set_id;
+  const char *label;            /* "": none */
+  uint32_t context;             /* attributes of all of its snapshots */
+  bool persistent;
+  bool auto_release;
+  uint64_t number;              /* grows with each set of a server */
+  int64_t created_ns;           /* since 1970 UTC */
+  uint64_t hold_ns, settle_ns;  /* how long making it took */
+  int32_t snapshots_count;      /* when it was made */
+  const char *machine;
+  size_t snapshots;             /* now */
+  const struct cowset_snapshot_prop *const *snapshot; /* in order of adding */
+};
+
+/* VSS_PROVIDER_PROP. */
+struct cowset_provider_prop {
+  struct cowset_id provider_id;
+  const char *name;
+  enum cowset_provider_type type;
+  const char *version;
+};
+
+void cowset_snapshot_prop_free (struct cowset_snapshot_prop *prop);
+
+/* The properties of a finished snapshot.  VSS: GetSnapshotProperties.
+ * Returns S_OK, or
+ *   VSS_E_OBJECT_NOT_FOUND  there is none, or it is not finished yet
+ *   VSS_E_BAD_STATE         not initialised for backup
+ */
+cowset_hresult
+cowset_get_snapshot_properties (struct cowset *c,
+                                const struct cowset_id *snapshot,
+                                struct cowset_snapshot_prop **prop);
+
+/* VSS_OBJECT_PROP.  Which member is set goes by type. */
+struct cowset_object_prop {
+  enum cowset_object_type type;
+  union {
+    const struct cowset_snapshot_prop *snapshot;
+    const struct cowset_set_prop *set;
+    const struct cowset_provider_prop *provider;
+  } u;
+};
+
+/* What IVssEnumObject is: a list as it was at the time of the query. */
+struct cowset_enum;
+
+/* What there is: VSS_OBJECT_SNAPSHOT, VSS_OBJECT_PROVIDER, or (beyond VSS)
+ * VSS_OBJECT_SNAPSHOT_SET; newest first.  Sets and snapshots are finished ones
+ * of the object's context, of any with VSS_CTX_ALL.  queried_id is NULL or
+ * GUID_NULL and queried_type VSS_OBJECT_NONE, as in VSS.
+ * VSS: Query.  Returns S_OK (also for an empty list), E_INVALIDARG (another
+ * id or type), VSS_E_BAD_STATE (not initialised for backup).
+ */
+cowset_hresult cowset_query (struct cowset *c,
+                             const struct cowset_id *queried_id,
+                             enum cowset_object_type queried_type,
+                             enum cowset_object_type returned_type,
+                             struct cowset_enum **out);
+
+/* The next count of them.  What the items point to is valid until the enum is
+ * freed.  fetched may be NULL if count is 1.  VSS: IVssEnumObject::Next.
+ * Returns S_OK (count items), S_FALSE (fewer: the end), E_POINTER.
+ */
+cowset_hresult cowset_enum_next (struct cowset_enum *e, unsigned count,
+                                 struct cowset_object_prop *items,
+                                 unsigned *fetched);
+/* VSS: IVssEnumObject::Skip.  S_OK, S_FALSE (there were fewer). */
+cowset_hresult cowset_enum_skip (struct cowset_enum *e, unsigned count);
+cowset_hresult cowset_enum_reset (struct cowset_enum *e);
+/* A second one, at the same place.  The items of each go with it. */
+cowset_hresult cowset_enum_clone (struct cowset_enum *e,
+                                  struct cowset_enum **out);
+void cowset_enum_free (struct cowset_enum *e);
+
+/* ------------------------------------------------------------------ deleting */
+
+/* Delete a finished set or snapshot of the object's context (of any, with
+ * VSS_CTX_ALL).  Open NBD connections to it read errors from then on.
+ *
+ * type          VSS_OBJECT_SNAPSHOT_SET or VSS_OBJECT_SNAPSHOT
+ * force         delete what somebody uses, too
+ * *deleted      how many snapshots went, also after a failure
+ * *nondeleted   the id that could not be deleted, or GUID_NULL
+ *
+ * VSS: DeleteSnapshots.  Returns S_OK, VSS_E_OBJECT_NOT_FOUND, or
+ * VSS_E_PROVIDER_VETO (some are still there).
+ */
+cowset_hresult cowset_delete_snapshots (struct cowset *c,
+                                        const struct cowset_id *id,
+                                        enum cowset_object_type type,
+                                        bool force, int32_t *deleted,
+                                        struct cowset_id *nondeleted);
+
+/* Cut a set loose from the server.  Sets of a software provider, which all of
+ * this version are, cannot be.  VSS: BreakSnapshotSetEx.  Returns S_OK
+ * (started), E_INVALIDARG (flags); the async ends with
+ *   VSS_E_OBJECT_NOT_FOUND  there is no such set
+ *   VSS_E_PROVIDER_VETO     it is a software provider's (nothing changed)
+ */
+cowset_hresult cowset_break_snapshot_set_ex (struct cowset *c,
+                                             const struct cowset_id *set,
+                                             uint32_t flags,
+                                             struct cowset_async **async);
+
+/* The same at once.  VSS: BreakSnapshotSet. */
+cowset_hresult cowset_break_snapshot_set (struct cowset *c,
+                                          const struct cowset_id *set);
+
+/* Turn the volume back to the snapshot.  VSS: RevertToSnapshot.  Returns
+ *   E_NOTIMPL                  no provider of this version can
+ *   VSS_E_OBJECT_NOT_FOUND     there is no such snapshot
+ *   VSS_E_UNSUPPORTED_CONTEXT  it is not persistent
+ */
+cowset_hresult cowset_revert_to_snapshot (struct cowset *c,
+                                          const struct cowset_id *snapshot,
+                                          bool force_dismount);
+
+/* ---------------------------------------------------------------- the server */
+
+/* Beyond VSS: a volume that the server has. */
+struct cowset_volume_prop {
+  const char *name;
+  const char *path;             /* at the server */
+  const char *uri;              /* where an NBD client opens the origin */
+  uint64_t size_bytes;
+  bool readonly;
+  uint64_t snapshots;           /* live */
+  uint64_t epoch;
+  uint64_t exceptions_blocks;
+  uint64_t first_touches;
+  uint64_t copied_bytes;        /* old data preserved */
+  uint64_t zero_bytes;          /* of it zeroes and holes, not stored */
+  uint64_t waiting;             /* writes that wait now */
+};
+
+/* Beyond VSS: the server as a whole. */
+struct cowset_status {
+  const char *server;           /* name and version */
+  const char *machine;
+  const char *uri;              /* of the server, without an export */
+  struct cowset_id instance;    /* new with each of its starts */
+  bool has_store;               /* persistent sets can be made */
+  const char *io;               /* "io_uring" or "sync" */
+  uint64_t uptime_ms;
+  uint64_t hold_limit_ms, flush_limit_ms;
+  uint64_t sets, sessions;
+
+  uint64_t store_limit_bytes, store_used_bytes, store_file_bytes;
+  uint64_t store_written_bytes, copied_bytes, zero_bytes;
+  uint64_t exceptions_blocks;
+  uint64_t invalidated;         /* snapshots lost since the start */
+  bool store_failed;
+  uint64_t ring_bytes, ring_dirty_bytes, map_bytes;
+
+  size_t volumes;
+  const struct cowset_volume_prop *const *volume;
+};
+
+/* In any state.  To be given back with cowset_status_free(). */
+cowset_hresult cowset_get_status (struct cowset *c,
+                                  struct cowset_status **out);
+void cowset_status_free (struct cowset_status *status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* COWSET_H */

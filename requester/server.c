@@ -1,0 +1,104 @@
+/* server.c - what every server has: cancels, and what hello said.
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <config.h>
+
+#include "server.h"
+
+void
+req_cancel_init (struct req_cancel *cancel)
+{
+  pthread_mutex_init (&cancel->lock, NULL);
+  req_cond_init (&cancel->ended);
+  cancel->cancelled = false;
+  cancel->end = NULL;
+  cancel->ending = 0;
+}
+
+void
+req_cancel_clear (struct req_cancel *cancel)
+{
+  pthread_cond_destroy (&cancel->ended);
+  pthread_mutex_destroy (&cancel->lock);
+}
+
+bool
+req_cancel_cancelled (struct req_cancel *cancel)
+{
+  LOCK_FOR_SCOPE (&cancel->lock);
+
+  return cancel->cancelled;
+}
+
+void
+req_cancel_now (struct req_cancel *cancel)
+{
+  void (*end) (void *opaque, uint64_t id);
+  void *opaque;
+  uint64_t id;
+
+  pthread_mutex_lock (&cancel->lock);
+  cancel->cancelled = true;
+  end = cancel->end;
+  opaque = cancel->opaque;
+  id = cancel->id;
+  if (end)
+    cancel->ending++;
+  pthread_mutex_unlock (&cancel->lock);
+  if (end == NULL)
+    return;
+
+  end (opaque, id);
+
+  pthread_mutex_lock (&cancel->lock);
+  if (--cancel->ending == 0)
+    pthread_cond_broadcast (&cancel->ended);
+  pthread_mutex_unlock (&cancel->lock);
+}
+
+bool
+req_cancel_begin (struct req_cancel *cancel,
+                  void (*end) (void *opaque, uint64_t id), void *opaque,
+                  uint64_t id)
+{
+  LOCK_FOR_SCOPE (&cancel->lock);
+
+  if (cancel->cancelled)
+    return false;
+  cancel->end = end;
+  cancel->opaque = opaque;
+  cancel->id = id;
+  return true;
+}
+
+void
+req_cancel_end (struct req_cancel *cancel)
+{
+  LOCK_FOR_SCOPE (&cancel->lock);
+
+  cancel->end = NULL;
+  while (cancel->ending > 0)
+    pthread_cond_wait (&cancel->ended, &cancel->lock);
+}
+
+bool
+req_server_has_store (const struct req_server *server)
+{
+  return json_is_true (json_object_get (server->hello, "store"));
+}
+
+const char *
+req_server_machine (const struct req_server *server)
+{
+  const char *machine = json_string_value (json_object_get (server->hello,
+                                                            "machine"));
+
+  return machine ? machine : "";
+}
+
+void
+req_server_clear (struct req_server *server)
+{
+  free (server->uri);
+  json_decref (server->hello);
+}
