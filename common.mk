@@ -13,6 +13,7 @@ AM_CFLAGS = \
 	-std=gnu11 \
 	-pthread \
 	$(WARNINGS_CFLAGS) \
+	$(THREAD_SAFETY_CFLAGS) \
 	$(WERROR_CFLAGS) \
 	$(SANITIZE_CFLAGS) \
 	$(COVERAGE_CFLAGS) \
