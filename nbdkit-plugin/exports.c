@@ -9,11 +9,13 @@
  * Export names come from anybody who can connect: they are only compared and
  * printed.
  *
- * Threads: those of connections, many at once.
+ * Threads: those of connections, many at once.  The list of handles has a lock
+ * of its own, under which nothing else is taken.
  */
 #include <config.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,9 @@
 #define LIST_SNAPSHOTS_MAX 8000
 
 #define DESCRIPTION_MAX 256
+
+static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct handle *handles;  /* handles_lock */
 
 /* ---------------------------------------------------------- descriptions */
 
@@ -271,6 +276,13 @@ exports_open (int readonly)
     free (h);
     return NULL;
   }
+  pthread_mutex_lock (&handles_lock);
+  h->next = handles;
+  h->link = &handles;
+  if (handles)
+    handles->link = &h->next;
+  handles = h;
+  pthread_mutex_unlock (&handles_lock);
   return h;
 }
 
@@ -278,6 +290,12 @@ void
 exports_close (void *handle)
 {
   struct handle *h = handle;
+
+  pthread_mutex_lock (&handles_lock);
+  *h->link = h->next;
+  if (h->next)
+    h->next->link = h->link;
+  pthread_mutex_unlock (&handles_lock);
 
   switch (h->kind) {
   case EXPORT_VOLUME:
@@ -290,6 +308,13 @@ exports_close (void *handle)
     break;
   }
   free (h);
+}
+
+void
+exports_close_all (void)
+{
+  while (handles)
+    exports_close (handles);
 }
 
 /* Only asked for by clients that want to show it. */

@@ -5,9 +5,10 @@
  *
  * Start: .get_ready makes the engine and opens (and locks) the origins, where
  * the user sees what is wrong; rings and threads come in .after_fork only,
- * since nbdkit may fork in between.  Stop: when .cleanup is called nbdkit has
- * closed all connections, so that all sessions have ended; the threads are
- * told to stop and joined before the engine goes.  .cleanup may never come.
+ * since nbdkit may fork in between.  Stop: when .cleanup is called there are no
+ * connections any more (but nbdkit has not closed all of them); the sessions
+ * end, and the threads are told to stop and joined before the engine goes.
+ * .cleanup may never come.
  *
  * Threads: one steps the engine (its background work), one keeps time for the
  * sessions (sessions.c), and pool.c has those that work for requesters.  All
@@ -198,6 +199,7 @@ plugin_after_fork (void)
 static void
 plugin_cleanup (void)
 {
+  exports_close_all ();
   sessions_stop ();
   pool_stop ();
   sessions_free ();

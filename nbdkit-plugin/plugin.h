@@ -101,6 +101,7 @@ struct session;
 
 /* One NBD connection. */
 struct handle {
+  struct handle *next, **link;  /* exports.c */
   enum export_kind kind;
   struct cow_volume *volume;    /* also of the snapshot */
   struct cow_view *view;
@@ -116,6 +117,10 @@ int exports_list (int readonly, int is_tls, struct nbdkit_exports *exports);
 const char *exports_default (int readonly, int is_tls);
 void *exports_open (int readonly);
 void exports_close (void *handle);
+/* When there are no more connections: nbdkit does not close the handles of
+ * those that were there when it was told to stop.
+ */
+void exports_close_all (void);
 const char *exports_description (void *handle);
 
 /* ----------------------------------------------------------------- serve */
