@@ -27,7 +27,7 @@ fi
 # --------------------------------------------------------------- the library
 [ -e "$library" ] || fail "$library has not been built"
 names_of "$library" >"$tmp/library.all"
-if grep -vE '^(cowset_[a-z0-9_]+@@LIBCOWSET_[0-9.]+|LIBCOWSET_[0-9.]+)$' \
+if grep -vE '^(cowset_[a-z0-9_]+@@COWSET_[0-9.]+|COWSET_[0-9.]+)$' \
      "$tmp/library.all"; then
   fail "libcowset exports names without a version, or foreign ones"
 fi
