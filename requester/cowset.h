@@ -42,7 +42,7 @@
 extern "C" {
 #endif
 
-/* -------------------------------------------------------------- small things */
+/* ------------------------------------------------------------ small things */
 
 /* "0.1.0", of the library. */
 const char *cowset_version (void);
@@ -81,7 +81,7 @@ const char *cowset_error_message (void);
 bool cowset_context_parse (const char *text, uint32_t *context);
 const char *cowset_context_name (uint32_t context);
 
-/* --------------------------------------------------- asynchronous operations */
+/* ------------------------------------------------- asynchronous operations */
 
 /* What IVssAsync is.  The operation runs on a thread of the library. */
 struct cowset_async;
@@ -130,7 +130,7 @@ const char *cowset_async_message (struct cowset_async *async);
 /* Neither waits nor cancels: the operation goes on.  NULL is fine. */
 void cowset_async_free (struct cowset_async *async);
 
-/* ---------------------------------------------- the backup components object */
+/* -------------------------------------------- the backup components object */
 
 /* What IVssBackupComponents is.  One object makes one set; a new set needs a
  * new object.
@@ -210,7 +210,7 @@ cowset_hresult cowset_set_label (struct cowset *c, const char *label);
 cowset_hresult cowset_set_limits (struct cowset *c, uint32_t hold_ms,
                                   uint32_t flush_ms);
 
-/* ------------------------------------------------------------------- writers */
+/* ----------------------------------------------------------------- writers */
 
 /* Ask the writers what they have.  Once; a context with writers needs it.
  * VSS: GatherWriterMetadata.  Returns S_OK (started), E_INVALIDARG,
@@ -225,7 +225,7 @@ cowset_hresult cowset_gather_writer_metadata (struct cowset *c,
 cowset_hresult cowset_get_writer_metadata_count (struct cowset *c,
                                                  unsigned *count);
 
-/* -------------------------------------------------------------- making a set */
+/* ------------------------------------------------------------ making a set */
 
 /* Open a set; *set is its id.  VSS: StartSnapshotSet.  Returns S_OK, or
  *   VSS_E_BAD_STATE            not initialised for backup, a set was started
@@ -317,7 +317,7 @@ cowset_hresult cowset_abort_backup (struct cowset *c);
  */
 cowset_hresult cowset_save_document (struct cowset *c, char **document);
 
-/* ------------------------------------------------------------------- looking */
+/* ----------------------------------------------------------------- looking */
 
 /* VSS_SNAPSHOT_PROP, and what VSS has no field for. */
 struct cowset_snapshot_prop {
@@ -421,7 +421,7 @@ cowset_hresult cowset_enum_clone (struct cowset_enum *e,
                                   struct cowset_enum **out);
 void cowset_enum_free (struct cowset_enum *e);
 
-/* ------------------------------------------------------------------ deleting */
+/* ---------------------------------------------------------------- deleting */
 
 /* Delete a finished set or snapshot of the object's context (of any, with
  * VSS_CTX_ALL).  Open NBD connections to it read errors from then on.
@@ -464,7 +464,7 @@ cowset_hresult cowset_revert_to_snapshot (struct cowset *c,
                                           const struct cowset_id *snapshot,
                                           bool force_dismount);
 
-/* ---------------------------------------------------------------- the server */
+/* -------------------------------------------------------------- the server */
 
 /* Beyond VSS: a volume that the server has. */
 struct cowset_volume_prop {

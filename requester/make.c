@@ -21,7 +21,7 @@
 
 #define TECHNIQUES (VSS_VOLSNAP_ATTR_PLEX | VSS_VOLSNAP_ATTR_TRANSPORTABLE)
 
-/* ---------------------------------------------------------- building the set */
+/* -------------------------------------------------------- building the set */
 
 static cowset_hresult
 open_set (struct req_server *server, const struct proto_id *set,
@@ -227,7 +227,7 @@ cowset_is_volume_supported (struct cowset *c,
   return S_OK;
 }
 
-/* ------------------------------------------------------------------- writers */
+/* ----------------------------------------------------------------- writers */
 
 /* Tells the writers, of which this version has none, and moves on. */
 static cowset_hresult
@@ -326,7 +326,7 @@ cowset_backup_complete (struct cowset *c, struct cowset_async **async)
   return start_move (c, backup_complete, async);
 }
 
-/* ------------------------------------------------------------- DoSnapshotSet */
+/* ----------------------------------------------------------- DoSnapshotSet */
 
 /* One step at every server.  timeout, if not 0, goes along under its name. */
 static cowset_hresult

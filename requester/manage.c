@@ -36,7 +36,7 @@ find (struct cowset *c, uint32_t context, const struct cowset_id *id,
   return S_OK;
 }
 
-/* -------------------------------------------------------------------- delete */
+/* ------------------------------------------------------------------ delete */
 
 static cowset_hresult
 delete_at (struct req_server *server, const struct cowset_id *id, bool is_set,
@@ -91,7 +91,7 @@ cowset_delete_snapshots (struct cowset *c, const struct cowset_id *id,
                    VSS_E_UNEXPECTED_PROVIDER_ERROR);
 }
 
-/* --------------------------------------------------------------------- break */
+/* ------------------------------------------------------------------- break */
 
 static cowset_hresult
 check_flags (uint32_t flags)
@@ -182,7 +182,7 @@ cowset_break_snapshot_set (struct cowset *c, const struct cowset_id *set)
   return COWSET_FAILED (hr) ? hr : break_set (c, set);
 }
 
-/* -------------------------------------------------------------------- revert */
+/* ------------------------------------------------------------------ revert */
 
 cowset_hresult
 cowset_revert_to_snapshot (struct cowset *c,

@@ -19,7 +19,7 @@
 #define DOCUMENT_FORMAT "cowset-backup-components"
 #define DOCUMENT_VERSION 1
 
-/* ------------------------------------------------------------------ requests */
+/* ---------------------------------------------------------------- requests */
 
 cowset_hresult
 req_request (struct req_server *server, struct req_cancel *cancel,
@@ -55,7 +55,7 @@ req_only (cowset_hresult hr, const cowset_hresult *listed, size_t count)
                    (unsigned) hr);
 }
 
-/* ---------------------------------------------------------------------- life */
+/* -------------------------------------------------------------------- life */
 
 cowset_hresult
 req_object_new (struct req_server *server, struct cowset **out)
@@ -178,7 +178,7 @@ req_object_start (struct cowset *c, req_operation run, void *opaque,
   return hr;
 }
 
-/* ----------------------------------------------------------------- documents */
+/* --------------------------------------------------------------- documents */
 
 static bool
 document_is_valid (const char *text)
@@ -272,7 +272,7 @@ cowset_save_document (struct cowset *c, char **document)
   return S_OK;
 }
 
-/* ------------------------------------------------------------------ settings */
+/* ---------------------------------------------------------------- settings */
 
 cowset_hresult
 cowset_set_context (struct cowset *c, uint32_t context)
@@ -364,7 +364,7 @@ cowset_set_limits (struct cowset *c, uint32_t hold_ms, uint32_t flush_ms)
   return S_OK;
 }
 
-/* ------------------------------------------------------------------- writers */
+/* ----------------------------------------------------------------- writers */
 
 /* There are no writers in this version; that is what it finds out. */
 static cowset_hresult

@@ -104,7 +104,7 @@ struct cowset {
 cowset_hresult req_object_new (struct req_server *server,
                                struct cowset **out);
 
-/* -------------------------------------------------------------------- states */
+/* ------------------------------------------------------------------ states */
 
 const char *req_call_name (enum req_call call);
 const char *req_state_name (enum req_state state);
@@ -116,7 +116,7 @@ bool req_state_allows (enum req_state state, enum req_call call);
 cowset_hresult req_check_state_locked (struct cowset *c, enum req_call call);
 cowset_hresult req_check_state (struct cowset *c, enum req_call call);
 
-/* ------------------------------------------------------------------ requests */
+/* ---------------------------------------------------------------- requests */
 
 /* Send {"op": op, ...} made by json_pack() of format and what follows, which
  * is consumed.  As req_server_ops.call; E_OUTOFMEMORY if it cannot be made.

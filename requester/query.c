@@ -19,6 +19,7 @@ req_query_sets (struct cowset *c, uint32_t context,
                                       : (json_int_t) context);
   CLEANUP_JSON json_t *answer = NULL;
   struct req_server *server = c->servers[0];
+  json_t *array;
   cowset_hresult hr;
 
   if (request == NULL ||
@@ -29,16 +30,16 @@ req_query_sets (struct cowset *c, uint32_t context,
   hr = server->ops->call (server, request, NULL, &answer);
   if (COWSET_FAILED (hr))
     return hr;
-  *sets = json_object_get (answer, "sets");
-  if (!json_is_array (*sets))
+  array = json_object_get (answer, "sets");
+  if (!json_is_array (array))
     return req_fail (VSS_E_UNEXPECTED,
                      "%s: the server's answer has no list of sets",
                      server->uri);
-  json_incref (*sets);
+  *sets = json_incref (array);
   return S_OK;
 }
 
-/* -------------------------------------------------------------- one snapshot */
+/* ------------------------------------------------------------ one snapshot */
 
 /* What cowset_get_snapshot_properties() gives out. */
 struct one {
@@ -101,7 +102,7 @@ cowset_snapshot_prop_free (struct cowset_snapshot_prop *prop)
   }
 }
 
-/* --------------------------------------------------------------------- lists */
+/* ------------------------------------------------------------------- lists */
 
 struct cowset_enum {
   pthread_mutex_t lock;

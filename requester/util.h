@@ -14,7 +14,7 @@
 #include "cowset.h"
 #include "protocol/id.h"
 
-/* ------------------------------------------------------- what ends its scope */
+/* ----------------------------------------------------- what ends its scope */
 
 static inline void
 req_cleanup_free_ (void *ptr)
@@ -50,7 +50,7 @@ req_lock_ (pthread_mutex_t *lock)
   return lock;
 }
 
-/* -------------------------------------------------------------------- errors */
+/* ------------------------------------------------------------------ errors */
 
 #define REQ_MESSAGE_MAX 1024
 
@@ -66,7 +66,7 @@ cowset_hresult req_fail_null (const char *call, const char *argument);
 /* Put "what: " in front of this thread's message. */
 void req_fail_prefix (const char *what);
 
-/* ------------------------------------------------------------- time, threads */
+/* ----------------------------------------------------------- time, threads */
 
 uint64_t req_now_ms (void);     /* monotonic */
 
@@ -82,7 +82,7 @@ bool req_cond_wait (pthread_cond_t *cond, pthread_mutex_t *lock,
  */
 int req_thread_start (pthread_t *thread, void *(*run) (void *), void *arg);
 
-/* ----------------------------------------------------------------------- ids */
+/* --------------------------------------------------------------------- ids */
 
 static inline struct proto_id
 req_id_in (const struct cowset_id *id)

@@ -28,7 +28,7 @@ struct cli {
   struct cowset *c;             /* once connected */
 };
 
-/* ------------------------------------------------------------------ commands */
+/* ---------------------------------------------------------------- commands */
 
 /* Each gets its own arguments, argv[0] being its name, and returns the exit
  * status.  The object is released by main().
@@ -57,7 +57,7 @@ int cli_option (struct cli *cli, int opt);
  */
 int cli_options (struct cli *cli, int argc, char *argv[]);
 
-/* ------------------------------------------------------------------- talking */
+/* ----------------------------------------------------------------- talking */
 
 /* "cowset: COMMAND: ..." on stderr; returns CLI_USAGE. */
 int cli_usage (const struct cli *cli, const char *format, ...)
@@ -72,7 +72,7 @@ void cli_say (const char *format, ...)
  */
 int cli_fail (cowset_hresult hr, const char *message);
 
-/* ---------------------------------------------------------------- connecting */
+/* -------------------------------------------------------------- connecting */
 
 /* Connect to the server and initialise for a backup in this context (NULL:
  * leave the default).  CLI_DONE, or the exit status after a message.
@@ -91,7 +91,7 @@ int cli_find_set (struct cli *cli, const char *text,
                   const struct cowset_set_prop **set,
                   const struct cowset_snapshot_prop **snapshot);
 
-/* --------------------------------------------------------------- making sets */
+/* ------------------------------------------------------------- making sets */
 
 struct cli_plan {
   const char *label;
@@ -130,7 +130,7 @@ int cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
 /* Delete the set, of the object's own context, saying what fails. */
 int cli_drop_set (struct cli *cli, const struct cowset_set_prop *set);
 
-/* ------------------------------------------------------------------ printing */
+/* ---------------------------------------------------------------- printing */
 
 /* Text of a server, with control characters replaced. */
 void cli_print_text (FILE *out, const char *text);

@@ -69,7 +69,7 @@ ending (int signals)
          info.ssi_signo == SIGHUP || info.ssi_signo == SIGQUIT;
 }
 
-/* ------------------------------------------------------------------- waiting */
+/* ----------------------------------------------------------------- waiting */
 
 /* On a terminal, a line that says what takes so long: which of the steps of
  * making a set, as a bar, and for how many seconds.
@@ -138,7 +138,7 @@ wait_for (struct cowset_async *async, int signals)
   return result;
 }
 
-/* --------------------------------------------------------------- the context */
+/* ------------------------------------------------------------- the context */
 
 static bool
 is_persistent (uint32_t context)
@@ -181,7 +181,7 @@ choose_context (struct cli *cli, const struct cli_plan *plan,
   return CLI_DONE;
 }
 
-/* ------------------------------------------------------------------- the set */
+/* ----------------------------------------------------------------- the set */
 
 /* The id of a provider by its id or its name. */
 static int
@@ -336,7 +336,7 @@ cli_drop_set (struct cli *cli, const struct cowset_set_prop *set)
   return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
 }
 
-/* -------------------------------------------------------------------- create */
+/* ------------------------------------------------------------------ create */
 
 static int
 print_made (struct cli *cli, const struct cowset_set_prop *set)

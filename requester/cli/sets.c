@@ -92,7 +92,7 @@ cli_find_set (struct cli *cli, const char *text, struct cowset_enum **sets,
   return cli_fail (VSS_E_OBJECT_NOT_FOUND, message);
 }
 
-/* ---------------------------------------------------------------------- list */
+/* -------------------------------------------------------------------- list */
 
 static void
 print_row (const struct cowset_set_prop *s)
@@ -150,7 +150,7 @@ cli_list (struct cli *cli, int argc, char *argv[])
   return status;
 }
 
-/* ---------------------------------------------------------------------- info */
+/* -------------------------------------------------------------------- info */
 
 static void
 print_snapshot (const struct cowset_snapshot_prop *p)
@@ -222,7 +222,7 @@ cli_info (struct cli *cli, int argc, char *argv[])
   return status;
 }
 
-/* -------------------------------------------------------------------- delete */
+/* ------------------------------------------------------------------ delete */
 
 /* Delete one; the number of snapshots that went is added to *count. */
 static int
