@@ -42,7 +42,8 @@ struct cow_engine_options {
   uint32_t block_bytes;         /* power of two, 4096..1 MiB; 0: 4096 */
   const char *store_path;       /* directory for the unnamed store file;
                                  * NULL: $TMPDIR or /var/tmp */
-  uint64_t store_limit_bytes;   /* 0: a tenth of the volumes */
+  uint64_t store_limit_bytes;   /* 0: a tenth of the volumes, of
+                                 * small ones up to 1 GiB */
   uint64_t store_reserve_bytes; /* left free in the store's file system */
   unsigned store_reserve_percent; /* the larger of the two holds */
   unsigned ring_segments;       /* of 1 MiB; 0: 96; at least 2 */

@@ -15,6 +15,10 @@
 #define BLOCK_BYTES_DEFAULT 4096u
 #define BLOCK_BYTES_MAX (1u << 20)
 #define RING_DEFAULT 96u
+/* A tenth of small volumes would not last through one copy of a large file, so
+ * they may be preserved whole, up to this much.
+ */
+#define STORE_LIMIT_SMALL (UINT64_C (1) << 30)
 #define STORE_LIMIT_MIN (UINT64_C (64) << 20)
 #define TIMEOUT_DEFAULT (10 * COW_NS_PER_S)
 #define SNAPSHOTS_DEFAULT 4096u
@@ -114,8 +118,15 @@ make_store (struct cow_engine *e, struct cow_error *err)
   };
 
   if (o.limit_bytes == 0) {
+    uint64_t total = 0;
+
     for (unsigned i = 0; i < e->volumes; i++)
-      o.limit_bytes += e->volume[i]->volume->size_bytes / 10;
+      total += e->volume[i]->volume->size_bytes;
+    /* An eighth more than all of a small volume: for headers and segments that
+     * are partly free.
+     */
+    o.limit_bytes = COW_MAX (total / 10, COW_MIN (total + total / 8,
+                                                  STORE_LIMIT_SMALL));
     o.limit_bytes = COW_MAX (o.limit_bytes, STORE_LIMIT_MIN);
   }
   if (cow_arena_init (&e->arena, map_limit (e, o.limit_bytes)) < 0)
