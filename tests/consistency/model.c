@@ -7,7 +7,7 @@
  * everything, and that nothing is left of the deleted: no exception, no block
  * of the store, no node of the map.
  *
- *   model [--seed N] [--ops N] [--io uring|sync] [--block BYTES]
+ *   model [--seed N] [--ops N] [--io uring|sync|sim] [--block BYTES]
  *         [--ring SEGMENTS] [--direct] [--dir DIRECTORY]
  */
 #include "config.h"
@@ -26,6 +26,7 @@
 
 #include "cow.h"
 #include "set/engine.h"
+#include "sim/simdisk.h"
 
 #define VOLUMES 3
 #define SETS_MAX 12
@@ -41,10 +42,12 @@ static struct {
   uint64_t seed, state;
   unsigned long ops;
   enum cow_io_kind io;
+  const char *io_name;
   uint32_t block_bytes;
   unsigned ring;
   enum cow_cache cache;
   const char *dir;
+  struct sim_disk *sim;         /* --io sim */
 
   struct cow_engine *engine;
   struct cow_volume *volume[VOLUMES];
@@ -52,7 +55,7 @@ static struct {
   uint8_t *data[VOLUMES];
   struct model_set set[SETS_MAX];
   char path[VOLUMES][256];
-} m = { .ops = 2000, .io = COW_IO_SYNC, .ring = 4 };
+} m = { .ops = 2000, .io = COW_IO_SYNC, .io_name = "sync", .ring = 4 };
 
 static uint64_t
 draw (void)
@@ -83,7 +86,7 @@ fail (const char *fmt, ...)
            "\nrepeat with: tests/consistency/model --seed %llu --ops %lu "
            "--io %s --block %u --ring %u%s\n",
            (unsigned long long) m.seed, m.ops,
-           m.io == COW_IO_URING ? "uring" : "sync", m.block_bytes, m.ring,
+           m.io_name, m.block_bytes, m.ring,
            m.cache == COW_CACHE_NONE ? " --direct" : "");
   exit (1);
 }
@@ -412,9 +415,36 @@ check_empty (void)
       fail ("volume %u still copies", v);
 }
 
+/* The first half of a volume has data, the rest is a hole. */
+static void
+make_origin (unsigned v)
+{
+  int fd;
+
+  for (uint64_t i = 0; i < m.size[v] / 2; i++)
+    m.data[v][i] = i * 31 + (i >> 12) + v;
+  if (m.sim) {
+    const struct sim_file_options o = {
+      .size_bytes = m.size[v],
+      .direct_align_bytes = 512,
+    };
+
+    sim_disk_create (m.sim, m.path[v], &o);
+    sim_disk_poke (m.sim, m.path[v], 0, m.data[v], m.size[v] / 2);
+    return;
+  }
+  fd = open (m.path[v], O_CREAT | O_RDWR | O_TRUNC, 0600);
+  if (fd < 0 || ftruncate (fd, m.size[v]) < 0
+      || pwrite (fd, m.data[v], m.size[v] / 2, 0)
+           != (ssize_t) (m.size[v] / 2))
+    fail ("%s: %s", m.path[v], strerror (errno));
+  close (fd);
+}
+
 static void
 set_up (void)
 {
+  const struct sim_disk_options sim = { .seed = m.seed, .stable = true };
   struct cow_engine_options o = {
     .io = m.io,
     .block_bytes = m.block_bytes,
@@ -424,11 +454,14 @@ set_up (void)
   };
   struct cow_error err = COW_ERROR_INIT;
 
+  if (strcmp (m.io_name, "sim") == 0) {
+    m.sim = sim_disk_new (&sim);
+    o.use_io = sim_disk_io (m.sim);
+  }
   if (cow_engine_new (&o, &err, &m.engine) < 0)
     fail ("%s", err.text);
   for (unsigned v = 0; v < VOLUMES; v++) {
     char name[16];
-    int fd;
 
     snprintf (name, sizeof name, "v%u", v);
     snprintf (m.path[v], sizeof m.path[v], "%s/model-%d-%u.img", m.dir,
@@ -436,14 +469,7 @@ set_up (void)
     /* One of a whole number of blocks, the others not. */
     m.size[v] = ((2 + below (4)) << 20) + (v ? below (9000) : 0);
     m.data[v] = calloc (1, m.size[v]);
-    fd = open (m.path[v], O_CREAT | O_RDWR | O_TRUNC, 0600);
-    if (fd < 0 || ftruncate (fd, m.size[v]) < 0)
-      fail ("%s: %s", m.path[v], strerror (errno));
-    for (uint64_t i = 0; i < m.size[v] / 2; i++)
-      m.data[v][i] = i * 31 + (i >> 12) + v;
-    if (pwrite (fd, m.data[v], m.size[v] / 2, 0) < 0)
-      fail ("%s: %s", m.path[v], strerror (errno));
-    close (fd);
+    make_origin (v);
     if (cow_volume_add (m.engine, name, m.path[v], m.cache, false, &err,
                         &m.volume[v])
         < 0)
@@ -454,22 +480,37 @@ set_up (void)
 }
 
 static void
+read_origin (unsigned v, uint8_t *buf)
+{
+  int fd;
+
+  if (m.sim) {
+    sim_disk_peek (m.sim, m.path[v], 0, buf, m.size[v]);
+    return;
+  }
+  fd = open (m.path[v], O_RDONLY);
+  if (pread (fd, buf, m.size[v], 0) != (ssize_t) m.size[v])
+    fail ("%s: %s", m.path[v], strerror (errno));
+  close (fd);
+  unlink (m.path[v]);
+}
+
+static void
 tear_down (void)
 {
   cow_engine_free (m.engine);
   for (unsigned v = 0; v < VOLUMES; v++) {
-    int fd = open (m.path[v], O_RDONLY);
     uint8_t *buf = malloc (m.size[v]);
 
     /* The origin alone is complete. */
-    if (pread (fd, buf, m.size[v], 0) != (ssize_t) m.size[v]
-        || memcmp (buf, m.data[v], m.size[v]) != 0)
+    read_origin (v, buf);
+    if (memcmp (buf, m.data[v], m.size[v]) != 0)
       fail ("the file of volume %u is not what was written", v);
-    close (fd);
-    unlink (m.path[v]);
     free (buf);
     free (m.data[v]);
   }
+  if (m.sim)
+    sim_disk_free (m.sim);
 }
 
 static void
@@ -496,7 +537,10 @@ parse (int argc, char **argv)
     switch (c) {
     case 's': m.seed = strtoull (optarg, NULL, 0); break;
     case 'n': m.ops = strtoul (optarg, NULL, 0); break;
-    case 'i': m.io = *optarg == 'u' ? COW_IO_URING : COW_IO_SYNC; break;
+    case 'i':
+      m.io_name = optarg;
+      m.io = strcmp (optarg, "uring") == 0 ? COW_IO_URING : COW_IO_SYNC;
+      break;
     case 'b': m.block_bytes = strtoul (optarg, NULL, 0); break;
     case 'r': m.ring = strtoul (optarg, NULL, 0); break;
     case 'd': m.cache = COW_CACHE_NONE; break;
@@ -514,7 +558,7 @@ main (int argc, char **argv)
   parse (argc, argv);
   printf ("model: --seed %llu --ops %lu --io %s --block %u --ring %u%s\n",
           (unsigned long long) m.seed, m.ops,
-          m.io == COW_IO_URING ? "uring" : "sync", m.block_bytes, m.ring,
+          m.io_name, m.block_bytes, m.ring,
           m.cache == COW_CACHE_NONE ? " --direct" : "");
   fflush (stdout);
   set_up ();
