@@ -344,7 +344,8 @@ zero_piece (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
 }
 
 /* Without a snapshot the whole request is one call; with one, admission is by
- * the piece, so that nothing waits for a long copy.
+ * the piece, so that nothing waits for a long copy.  FAST_ZERO never copies,
+ * and has to refuse as a whole or not at all: one piece.
  */
 static int
 zero_or_trim (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
@@ -355,7 +356,8 @@ zero_or_trim (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
   while (rc == 0 && len > 0) {
     uint64_t n = len;
 
-    if (n > COW_PIECE_BYTES && cow_volume_lives (v) > 0)
+    if (n > COW_PIECE_BYTES && !(flags & COW_FAST_ZERO)
+        && cow_volume_lives (v) > 0)
       n = COW_PIECE_BYTES - offset % COW_PIECE_BYTES;
     rc = zero_piece (v, n, offset, trim, flags);
     offset += n;
