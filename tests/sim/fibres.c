@@ -363,15 +363,27 @@ sim_yield (void)
   reschedule ();
 }
 
+/* Outside of fibres time passes, and nothing else happens meanwhile. */
+static bool
+park_outside (const unsigned *turn, unsigned seen, uint64_t deadline_ns)
+{
+  if (*turn != seen)
+    return true;
+  if (deadline_ns == COW_NEVER) {
+    fibres_say ("fibres: the simulator itself was made to wait\n");
+    abort ();
+  }
+  sim.now_ns = COW_MAX (sim.now_ns, deadline_ns);
+  return false;
+}
+
 static bool
 sim_park (const unsigned *turn, unsigned seen, uint64_t deadline_ns)
 {
   struct fibre *f = &sim.fibre[sim.current];
 
-  if (sim.current == 0) {
-    fibres_say ("fibres: the simulator itself was made to wait\n");
-    abort ();
-  }
+  if (sim.current == 0)
+    return park_outside (turn, seen, deadline_ns);
   f->turn = turn;
   f->seen = seen;
   f->deadline_ns = deadline_ns;

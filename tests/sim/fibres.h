@@ -46,7 +46,8 @@ struct fibres_options {
 };
 
 /* Take over cow_sim.  Locks may now be made and taken from outside the fibres,
- * as long as nobody has to wait for them.
+ * as long as nobody has to wait for them; a wait with a deadline makes the
+ * clock jump there, and no fibre runs meanwhile.
  */
 void fibres_begin (const struct fibres_options *options);
 

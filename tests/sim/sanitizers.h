@@ -83,8 +83,10 @@ sim_stack_fresh (struct sim_stack *s)
   __asan_unpoison_memory_region (s->bottom, s->bytes);
 #endif
 #ifdef SIM_TSAN
-  if (s->tsan == NULL)
-    s->tsan = __tsan_create_fiber (0);
+  /* A new one each time: those who ended have not returned from anything. */
+  if (s->tsan)
+    __tsan_destroy_fiber (s->tsan);
+  s->tsan = __tsan_create_fiber (0);
 #endif
 }
 
