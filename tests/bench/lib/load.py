@@ -58,7 +58,6 @@ def spread_log(path, size, job, seed):
         for p in parts:
             at = p * job.spread + r.randrange(blocks) * job.bs
             f.write(f'nbd write {at} {job.bs}\n')
-        f.write('nbd close\n')
     return len(parts)
 
 
@@ -87,8 +86,11 @@ def run(uri, job, size, seed, work, extra=()):
     log = None
     if job.spread:
         log = os.path.join(work, 'spread.log')
-        spread_log(log, size, job, seed)
-        extra += [f'--read_iolog={log}', '--replay_no_stall=1']
+        count = spread_log(log, size, job, seed)
+        # At the end of a log fio leaves without waiting for the answers, at
+        # the end of a number of requests it doesn't.
+        extra += [f'--read_iolog={log}', '--replay_no_stall=1',
+                  f'--number_ios={count}']
     r = subprocess.run(fio_args(uri, job, size, seed, extra), cwd=work,
                        stdin=subprocess.DEVNULL, capture_output=True,
                        text=True)

@@ -13,6 +13,7 @@ import sys
 import time
 
 from . import cache, load, stats, system
+from .servers import ServerError
 
 
 class Contestant:
@@ -147,7 +148,7 @@ class Bench:
         record = {'label': c.label, 'server': c.server, 'options': c.options,
                   'job': job.name, 'state': state, 'seed': seed, 'pair': pair,
                   'loadavg': system.loadavg(), 'time': time.time()}
-        with self.servers.start(c.server, self.image, **c.options) as server:
+        with self.server(c.server, self.image, **c.options) as server:
             run = Run(self, server, seed, pair)
             if c.warm:
                 c.warm(run)
@@ -166,6 +167,21 @@ class Bench:
                 if run.sets:
                     self._alive(run, record)
         return record
+
+    @contextlib.contextmanager
+    def server(self, *args, **options):
+        """A server for this context.  What fails because it has gone says how
+        it went."""
+        with self.servers.start(*args, **options) as server:
+            try:
+                yield server
+            except (OSError, RuntimeError) as e:
+                # A process that is just dying has closed its sockets first.
+                time.sleep(0.2)
+                end = server.end()
+                if end is None:
+                    raise
+                raise ServerError(f'{e}; {end}') from e
 
     @contextlib.contextmanager
     def counted(self, record, pid):

@@ -21,7 +21,7 @@ class Server:
     def __init__(self, argv, sock, export='', env=None, log=None):
         self.argv, self.socket, self.export = argv, sock, export
         self.log = log
-        out = open(log, 'ab') if log else subprocess.DEVNULL
+        out = open(log, 'wb') if log else subprocess.DEVNULL
         self.process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             env={**os.environ, **(env or {})})
@@ -47,19 +47,23 @@ class Server:
                 return
             except OSError:
                 if self.process.poll() is not None:
-                    raise ServerError(f'{self.argv[0]} has ended: '
-                                      f'{self._last_words()}') from None
+                    raise ServerError(self.end()) from None
                 if time.monotonic() > end:
                     raise ServerError(f'{self.argv[0]}: no answer') from None
                 time.sleep(0.005)
             finally:
                 s.close()
 
-    def _last_words(self):
-        if not self.log:
-            return 'no log'
-        with open(self.log, errors='replace') as f:
-            return ' / '.join(f.read().splitlines()[-4:])
+    def end(self):
+        """How it ended, and its last words; None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        words = ''
+        if self.log:
+            with open(self.log, errors='replace') as f:
+                words = ' / '.join(f.read().splitlines()[-4:])
+        return f'{self.argv[0]} ended with {status}: {words}'
 
     def uri(self, export=None):
         name = self.export if export is None else export

@@ -198,7 +198,7 @@ def row_j(bench, table):
             for path in volumes.values():
                 cache.bring(path, 'touched', 1)
             cache.settle()
-            with bench.servers.start('cowset', None,
+            with bench.server('cowset', None,
                                      volumes=volumes) as server:
                 out['phases'][keep] = hold_phase(
                     bench, server, server.control(), size, sets, keep)
@@ -284,7 +284,7 @@ def row_k(bench, table):
             names = list(images) if turn % 2 == 0 else list(images)[::-1]
             for name in names:
                 path = os.path.join(where, f'i{list(images).index(name)}.img')
-                with bench.servers.start('cowset', path) as server:
+                with bench.server('cowset', path) as server:
                     # The first set of a server pays for what all later ones
                     # use; it is reported by itself.
                     first = make_and_delete(server, 1)
@@ -319,9 +319,9 @@ def row_l(bench, table):
     with open(sparse, 'wb') as f:
         f.truncate(TIB)
     try:
-        with bench.servers.start('file', sparse) as server:
+        with bench.server('file', sparse) as server:
             out['file'] = system.process_memory(server.pid)
-        with bench.servers.start('cowset', sparse) as server:
+        with bench.server('cowset', sparse) as server:
             control = server.control()
             control.create(['disk'])
             time.sleep(0.5)
@@ -332,7 +332,7 @@ def row_l(bench, table):
     blocks = bench.size // (4 * KIB)
     cache.bring(bench.image, 'touched', 1)
     points = []
-    with bench.servers.start('cowset', bench.image) as server:
+    with bench.server('cowset', bench.image) as server:
         run = Run(bench, server, 1, 0)
         run.create()
         for share in (0.25, 1):
@@ -404,7 +404,7 @@ def row_m(bench, table):
     for pair in range(bench.options.pairs):
         turn = kinds if pair % 2 == 0 else kinds[::-1]
         for kind in turn:
-            with bench.servers.start('cowset', bench.image) as server:
+            with bench.server('cowset', bench.image) as server:
                 run = Run(bench, server, pair + 1, pair)
                 cache.bring(bench.image, 'touched', pair + 1)
                 run.create()
