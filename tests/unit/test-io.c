@@ -8,12 +8,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -453,6 +458,57 @@ Test (io, auto_always_finds_an_engine)
   cr_assert_eq (cow_io_new (COW_IO_AUTO, NULL, &io), 0);
   cr_assert (strcmp (cow_io_name (io), "io_uring") == 0 ||
              strcmp (cow_io_name (io), "sync") == 0);
+  cow_io_free (io);
+}
+
+/* As container runtimes do: io_uring_setup fails with EPERM, for this process
+ * (each test is one) and for good.
+ */
+static void
+forbid_io_uring (void)
+{
+  struct sock_filter filter[] = {
+    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, nr)),
+    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog program = {
+    .len = COW_ARRAY_SIZE (filter), .filter = filter,
+  };
+
+  cr_assert_eq (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  if (prctl (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == -1)
+    cr_skip ("no seccomp filters here");
+}
+
+static unsigned infos;
+static char last_info[256];
+
+static void
+note_info (enum cow_log_level level, const char *text)
+{
+  infos += level == COW_LOG_INFO;
+  snprintf (last_info, sizeof last_info, "%s", text);
+}
+
+Test (io, auto_does_without_io_uring)
+{
+  struct cow_error err = COW_ERROR_INIT;
+  struct cow_queue *q;
+  struct cow_io *io;
+
+  forbid_io_uring ();
+  cow_log_set_hook (note_info);
+  cr_assert_eq (cow_io_new (COW_IO_URING, &err, &io), -EPERM);
+  cr_assert_not_null (strstr (err.text, "io_uring is not permitted"));
+  cr_assert_eq (infos, 0);
+  cr_assert_eq (cow_io_new (COW_IO_AUTO, NULL, &io), 0);
+  cr_assert_str_eq (cow_io_name (io), "sync");
+  cr_assert_eq (infos, 1);
+  cr_assert_not_null (strstr (last_info, err.text));
+  cr_assert_eq (cow_queue_new (io, 4, &q), 0);
+  cow_queue_free (q);
   cow_io_free (io);
 }
 
