@@ -15,7 +15,11 @@
 /* A hold is mostly over before a sleeper would have gone to sleep (the switch
  * takes about a microsecond), so a held writer looks a few times first.
  */
+#ifdef COW_SIM
+#define SPINS 2                 /* each look is a switch point there */
+#else
 #define SPINS 50
+#endif
 
 static enum cow_hold_state
 state_of (uint64_t state)
@@ -133,6 +137,25 @@ cow_gate_enter_slow (struct cow_gate *g, struct cow_pass *pass)
       return;
     cow_slots_leave (g->slots, pass->slot);
   }
+}
+
+bool
+cow_gate_try_enter (struct cow_gate *g, uint64_t first, uint64_t last,
+                    struct cow_pass *pass)
+{
+  uint64_t word = atomic_load (&g->word);
+
+  if (word & CLOSED)
+    return false;
+  pass->epoch = word >> 32;
+  pass->slot = cow_slots_enter (g->slots, pass->epoch);
+  base_step ();
+  if (atomic_load (&g->word) != word) {
+    cow_slots_leave (g->slots, pass->slot);
+    return false;
+  }
+  cow_slots_range (g->slots, pass->slot, first, last);
+  return true;
 }
 
 void

@@ -105,6 +105,10 @@ cow_gate_enter (struct cow_gate *g, uint64_t first, uint64_t last,
   cow_slots_range (g->slots, pass->slot, first, last);
 }
 
+/* The same, but never waits: false if the gate is closed, or just moved. */
+bool cow_gate_try_enter (struct cow_gate *g, uint64_t first, uint64_t last,
+                         struct cow_pass *pass);
+
 static inline void
 cow_gate_leave (struct cow_gate *g, const struct cow_pass *pass)
 {

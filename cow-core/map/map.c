@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "map/map.h"
@@ -95,23 +96,59 @@ cow_map_free (struct cow_map *m)
   free (m);
 }
 
-int
-cow_map_insert (struct cow_map *m, uint64_t block, uint32_t epoch,
-                cow_place place)
+/* How many of n blocks from first on lie in the region of the first. */
+static unsigned
+in_one_region (uint64_t first, unsigned n)
 {
-  uint64_t region = block / COW_REGION_BLOCKS;
-  struct cow_tree t;
-  int rc;
+  unsigned room = COW_REGION_BLOCKS - first % COW_REGION_BLOCKS;
 
-  assert (block < m->blocks && place != COW_PLACE_NONE
-          && place <= COW_PLACE_MAX);
+  return n < room ? n : room;
+}
+
+static int
+insert_in_region (struct cow_map *m, uint64_t first, unsigned n,
+                  uint32_t epoch, const cow_place *places)
+{
+  uint64_t region = first / COW_REGION_BLOCKS;
+  uint32_t block = first % COW_REGION_BLOCKS;
+  unsigned i;
+  struct cow_tree t;
+  int rc = 0;
   LOCK_FOR_SCOPE (lock_of (m, region));
+
   t = tree_of (m, region);
-  rc = cow_tree_insert (&t, block % COW_REGION_BLOCKS, epoch, place);
+  for (i = 0; rc == 0 && i < n; i++) {
+    assert (places[i] != COW_PLACE_NONE && places[i] <= COW_PLACE_MAX);
+    rc = cow_tree_insert (&t, block + i, epoch, places[i]);
+  }
+  if (rc < 0)
+    for (i--; i-- > 0;)
+      cow_tree_remove (&t, block + i, epoch, places[i]);
+  else
+    atomic_fetch_add_explicit (&m->exceptions, n, memory_order_relaxed);
   store_root (m, region, &t);
-  if (rc == 0)
-    atomic_fetch_add_explicit (&m->exceptions, 1, memory_order_relaxed);
   return rc;
+}
+
+int
+cow_map_insert (struct cow_map *m, uint64_t first, unsigned n, uint32_t epoch,
+                const cow_place *places)
+{
+  unsigned done = 0;
+
+  assert (first + n <= m->blocks);
+  while (done < n) {
+    unsigned count = in_one_region (first + done, n - done);
+    int rc = insert_in_region (m, first + done, count, epoch, places + done);
+
+    if (rc < 0) {
+      while (done-- > 0)
+        cow_map_remove (m, first + done, epoch, places[done]);
+      return rc;
+    }
+    done += count;
+  }
+  return 0;
 }
 
 bool
@@ -131,15 +168,27 @@ cow_map_remove (struct cow_map *m, uint64_t block, uint32_t epoch,
   return removed;
 }
 
-uint32_t
-cow_map_predecessor (struct cow_map *m, uint64_t block, uint32_t epoch)
+void
+cow_map_predecessors (struct cow_map *m, uint64_t first, unsigned n,
+                      uint32_t epoch, uint32_t *out)
 {
-  uint64_t region = block / COW_REGION_BLOCKS;
-  struct cow_tree t;
-  LOCK_FOR_SCOPE (lock_of (m, region));
+  assert (first + n <= m->blocks);
+  memset (out, 0, n * sizeof *out);
+  while (n > 0) {
+    uint64_t region = first / COW_REGION_BLOCKS;
+    unsigned count = in_one_region (first, n);
 
-  t = tree_of (m, region);
-  return cow_tree_predecessor (&t, block % COW_REGION_BLOCKS, epoch);
+    if (!cow_map_region_empty (m, first)) {
+      struct cow_tree t;
+      LOCK_FOR_SCOPE (lock_of (m, region));
+
+      t = tree_of (m, region);
+      cow_tree_predecessors (&t, first % COW_REGION_BLOCKS, count, epoch, out);
+    }
+    first += count;
+    n -= count;
+    out += count;
+  }
 }
 
 void
@@ -149,15 +198,12 @@ cow_map_lookup (struct cow_map *m, uint64_t first, unsigned n, uint32_t epoch,
   assert (first + n <= m->blocks);
   while (n > 0) {
     uint64_t region = first / COW_REGION_BLOCKS;
-    uint32_t in_region = first % COW_REGION_BLOCKS;
-    unsigned count = COW_REGION_BLOCKS - in_region;
+    unsigned count = in_one_region (first, n);
     struct cow_tree t;
 
-    if (count > n)
-      count = n;
     cow_mutex_lock (lock_of (m, region));
     t = tree_of (m, region);
-    cow_tree_lookup (&t, in_region, count, epoch, out);
+    cow_tree_lookup (&t, first % COW_REGION_BLOCKS, count, epoch, out);
     cow_mutex_unlock (lock_of (m, region));
     first += count;
     n -= count;

@@ -44,19 +44,22 @@ int cow_map_new (struct cow_arena *arena, uint64_t blocks,
 /* Gives all nodes back; what the places stood for is the caller's matter. */
 void cow_map_free (struct cow_map *m);
 
-/* File an exception.  -EEXIST: there is one at (block, epoch) (nothing was
- * changed); -ENOSPC: the arena is exhausted.
+/* File exceptions for n blocks from first on.  -EEXIST: there is one at (block,
+ * epoch) already; -ENOSPC: the arena is exhausted.  On failure none was filed.
  */
-int cow_map_insert (struct cow_map *m, uint64_t block, uint32_t epoch,
-                    cow_place place);
+int cow_map_insert (struct cow_map *m, uint64_t first, unsigned n,
+                    uint32_t epoch, const cow_place *places);
 
 /* Remove (block, epoch) if it is at this place.  Returns whether it was. */
 bool cow_map_remove (struct cow_map *m, uint64_t block, uint32_t epoch,
                      cow_place place);
 
-/* The newest epoch <= epoch that block has an exception in, 0 if none. */
-uint32_t cow_map_predecessor (struct cow_map *m, uint64_t block,
-                              uint32_t epoch);
+/* For each of n blocks from first on, the newest epoch <= epoch that it has an
+ * exception in, 0 if none.  A region without any exception is answered without
+ * its lock: the caller has the blocks to itself.
+ */
+void cow_map_predecessors (struct cow_map *m, uint64_t first, unsigned n,
+                           uint32_t epoch, uint32_t *out);
 
 struct cow_mapping {
   cow_place place;              /* COW_PLACE_NONE: none */

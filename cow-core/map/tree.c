@@ -321,13 +321,11 @@ cow_tree_remove (struct cow_tree *t, uint32_t block, uint32_t epoch,
   return true;
 }
 
-uint32_t
-cow_tree_predecessor (struct cow_tree *t, uint32_t block, uint32_t epoch)
+static uint32_t
+predecessor (struct cow_tree *t, uint32_t block, uint32_t epoch)
 {
   struct path p;
 
-  if (t->root == 0)
-    return 0;
   /* The last key <= (block, epoch) is one before the first key above it.  The
    * leaf for a key also holds the largest smaller one unless the leaf's first
    * entry is above it (an emptied neighbour can cause that): then the one
@@ -354,6 +352,34 @@ cow_tree_predecessor (struct cow_tree *t, uint32_t block, uint32_t epoch)
     return n->e[p.at[d] - 1].block == block ? n->e[p.at[d] - 1].epoch : 0;
   }
   return 0;
+}
+
+void
+cow_tree_predecessors (struct cow_tree *t, uint32_t first, unsigned n,
+                       uint32_t epoch, uint32_t *out)
+{
+  const struct cow_entry *e;
+  unsigned steps = 0;
+  struct path p;
+
+  if (t->root == 0)
+    return;
+  if (n > 1) {
+    /* A walk over the blocks' entries, unless they have very many: the last
+     * one that fits is the one, as they come in order.
+     */
+    descend (t, make_key (first, 0), &p);
+    while ((e = entry_at (t, &p)) != NULL && e->block < first + n
+           && ++steps < 4 * n) {
+      if (e->epoch <= epoch)
+        out[e->block - first] = e->epoch;
+      p.at[p.depth - 1]++;
+    }
+    if (steps < 4 * n)
+      return;
+  }
+  for (unsigned i = 0; i < n; i++)
+    out[i] = predecessor (t, first + i, epoch);
 }
 
 void

@@ -37,8 +37,9 @@ int cow_tree_insert (struct cow_tree *t, uint32_t block, uint32_t epoch,
                      cow_place place);
 bool cow_tree_remove (struct cow_tree *t, uint32_t block, uint32_t epoch,
                       cow_place place);
-uint32_t cow_tree_predecessor (struct cow_tree *t, uint32_t block,
-                               uint32_t epoch);
+/* out[] has been zeroed. */
+void cow_tree_predecessors (struct cow_tree *t, uint32_t first, unsigned n,
+                            uint32_t epoch, uint32_t *out);
 void cow_tree_lookup (struct cow_tree *t, uint32_t first, unsigned n,
                       uint32_t epoch, struct cow_mapping *out);
 void cow_tree_clear (struct cow_tree *t);

@@ -53,6 +53,11 @@ struct cow_slot_of_volume {
   _Atomic uint64_t sweeps_done;
   uint64_t sweeping;            /* the step's own: what is being done */
   uint64_t region;              /* the step's own: where it is */
+  /* The step's own: trims that were put off are looked at again after each
+   * sweep and each addition; which of both was last, and where the look is.
+   */
+  uint64_t trims_seen, trim_block;
+  bool trimming, trims_missed;
 };
 
 struct cow_engine {

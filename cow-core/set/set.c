@@ -332,6 +332,7 @@ cow_set_prepare (struct cow_set *s, uint64_t deadline_ns,
       continue;
     }
     m->snapshot->epoch = next;
+    cow_trims_open (&m->volume->trims);
     atomic_store_explicit (&m->volume->root[next & 1], m->next_root,
                            memory_order_release);
     m->next_root = NULL;

@@ -49,6 +49,31 @@ cow_engine_settle_volume (struct cow_volume *v, uint64_t deadline_ns)
   return true;
 }
 
+/* A stretch of the trims that were put off. */
+static bool
+run_trims (struct cow_slot_of_volume *slot)
+{
+  struct cow_volume *v = slot->volume;
+  uint64_t now = atomic_load (&v->trims.added)
+                 + atomic_load (&slot->sweeps_done);
+  int rc;
+
+  if (!slot->trimming) {
+    if (now == slot->trims_seen || atomic_load (&v->trims.count) == 0)
+      return false;
+    slot->trims_seen = now;
+    slot->trim_block = 0;
+    slot->trims_missed = false;
+  }
+  rc = cow_volume_run_trims (v, &slot->trim_block);
+  slot->trims_missed |= rc == 1;
+  slot->trimming = rc != -ENOENT;
+  /* What was passed over is looked at in another round. */
+  if (!slot->trimming && slot->trims_missed)
+    slot->trims_seen = now - 1;
+  return rc == 0;
+}
+
 /* A volume whose last snapshot has gone has nothing to copy: a new epoch, with
  * all bits set, needs no hold.
  */
@@ -66,7 +91,8 @@ tidy_root (struct cow_engine *e, struct cow_slot_of_volume *slot)
   epoch = cow_gate_epoch (&v->gate);
   if (slot->claim == NULL && atomic_load (&v->settled) == epoch
       && cow_volume_lives (v) == 0
-      && !cow_root_is_full (cow_volume_root (v, epoch))) {
+      && !cow_root_is_full (cow_volume_root (v, epoch))
+      && cow_trims_close (&v->trims)) {
     assert (atomic_load (&v->root[(epoch + 1) & 1]) == &cow_root_full);
     cow_gate_advance (&v->gate);
     did = true;
@@ -128,6 +154,7 @@ cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
   did = cow_store_work (e->store);
   for (unsigned i = 0; i < e->volumes; i++) {
     did |= sweep_volume (e, e->volume[i]);
+    did |= run_trims (e->volume[i]);
     did |= tidy_root (e, e->volume[i]);
   }
   if (!did) {

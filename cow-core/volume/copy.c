@@ -41,25 +41,36 @@ struct cow_pending {
   struct cow_pending *next, **link;
 };
 
-static void
-claim (struct cow_volume *v, struct cow_pending *c)
+static bool
+is_claimed_locked (const struct cow_volume *v, const struct cow_pending *c)
 {
-  struct cow_pending *p;
+  for (const struct cow_pending *p = v->pending; p != NULL; p = p->next)
+    if (p->first <= c->last && c->first <= p->last)
+      return true;
+  return false;
+}
+
+/* Claim the blocks of c.  Waits while they are claimed, unless told not to:
+ * then false.
+ */
+static bool
+claim (struct cow_volume *v, struct cow_pending *c, bool wait)
+{
   LOCK_FOR_SCOPE (&v->pending_lock);
 
-again:
-  for (p = v->pending; p != NULL; p = p->next)
-    if (p->first <= c->last && c->first <= p->last) {
-      v->pending_waiters++;
-      cow_cond_wait_until (&v->pending_done, &v->pending_lock, COW_NEVER);
-      v->pending_waiters--;
-      goto again;
-    }
+  while (is_claimed_locked (v, c)) {
+    if (!wait)
+      return false;
+    v->pending_waiters++;
+    cow_cond_wait_until (&v->pending_done, &v->pending_lock, COW_NEVER);
+    v->pending_waiters--;
+  }
   c->next = v->pending;
   c->link = &v->pending;
   if (c->next)
     c->next->link = &c->next;
   v->pending = c;
+  return true;
 }
 
 static void
@@ -109,20 +120,15 @@ static int
 file_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
           const cow_place *places)
 {
-  for (unsigned i = 0; i < n; i++) {
-    int rc = cow_map_insert (v->map, first + i, epoch, places[i]);
+  int rc = cow_map_insert (v->map, first, n, epoch, places);
 
-    assert (rc != -EEXIST);
-    if (rc == 0)
-      continue;
-    while (i-- > 0)
-      cow_map_remove (v->map, first + i, epoch, places[i]);
-    for (i = 0; i < n; i++)
-      if (places[i] >= COW_PLACE_FIRST)
-        cow_store_release (v->store, places[i]);
-    return -ENOBUFS;
-  }
-  return 0;
+  assert (rc != -EEXIST);
+  if (rc == 0)
+    return 0;
+  for (unsigned i = 0; i < n; i++)
+    if (places[i] >= COW_PLACE_FIRST)
+      cow_store_release (v->store, places[i]);
+  return -ENOBUFS;
 }
 
 /* Read the old data of n blocks into a piece of the store and hand it over.
@@ -235,10 +241,7 @@ preserve_batch (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
   uint32_t before[BATCH], newest = cow_volume_live_max (v, epoch);
   unsigned i = 0;
 
-  for (unsigned k = 0; k < n; k++)
-    before[k] = cow_root_test (root, first + k)
-                  ? epoch
-                  : cow_map_predecessor (v->map, first + k, epoch);
+  cow_map_predecessors (v->map, first, n, epoch, before);
   while (i < n) {
     unsigned end = i;
     int rc;
@@ -260,17 +263,26 @@ preserve_batch (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
   return 0;
 }
 
-/* C3.  Rare: only while a set of this volume is settling. */
+/* C3.  Is a writer of an earlier epoch at work on these blocks?  Rare: only
+ * while a set of this volume is settling.
+ */
+static bool
+is_earlier (struct cow_volume *v, uint32_t epoch, uint64_t first,
+            uint64_t last)
+{
+  return atomic_load (&v->settled) < epoch
+         && cow_slots_meet_below (v->gate.slots, epoch,
+                                  first << v->block_shift,
+                                  ((last + 1) << v->block_shift) - 1);
+}
+
 static void
 wait_earlier (struct cow_volume *v, uint32_t epoch, uint64_t first,
               uint64_t last)
 {
-  uint64_t low = first << v->block_shift;
-  uint64_t high = ((last + 1) << v->block_shift) - 1;
   uint64_t pause_ns = 2000;
 
-  while (atomic_load (&v->settled) < epoch
-         && cow_slots_meet_below (v->gate.slots, epoch, low, high)) {
+  while (is_earlier (v, epoch, first, last)) {
     cow_sleep_ns (pause_ns);
     if (pause_ns < COW_NS_PER_MS)
       pause_ns *= 2;
@@ -290,7 +302,9 @@ cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
   int rc = 0;
 
   wait_earlier (v, pass->epoch, c.first, c.last);
-  claim (v, &c);
+  (void) claim (v, &c, true);
+  if (atomic_load (&v->trims.count) > 0)
+    cow_trims_drop (&v->trims, c.first, c.last);
   atomic_fetch_add_explicit (&v->first_touches, 1, memory_order_relaxed);
   while (at <= c.last) {
     unsigned n = COW_MIN (c.last - at + 1, BATCH);
@@ -308,4 +322,102 @@ cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
   }
   unclaim (v, &c);
   return rc;
+}
+
+/* Deallocate blocks; a volume that can't leaves them as they are. */
+static int
+punch_blocks (struct cow_volume *v, uint64_t first, uint64_t last)
+{
+  uint64_t from = first << v->block_shift;
+  uint64_t to = COW_MIN ((last + 1) << v->block_shift, v->size_bytes);
+  int rc = cow_file_punch (v->file, from, to - from);
+
+  return rc == -EOPNOTSUPP ? 0 : rc;
+}
+
+int
+cow_trim_piece (struct cow_volume *v, const struct cow_pass *pass,
+                struct cow_root *root, uint64_t offset, uint64_t len)
+{
+  uint64_t end = offset + len;
+  struct cow_pending c = {
+    /* Whole blocks only: the last one of the volume is whole, too. */
+    .first = cow_block_of (v, cow_round_up (offset, v->block_bytes)),
+    .last = end == v->size_bytes ? v->blocks : cow_block_of (v, end),
+  };
+  int rc = 0;
+
+  if (c.first >= c.last)
+    return 0;
+  c.last--;
+  wait_earlier (v, pass->epoch, c.first, c.last);
+  (void) claim (v, &c, true);
+  for (uint64_t b = c.first, to; rc == 0 && b <= c.last; b = to) {
+    bool preserved = cow_root_test (root, b);
+
+    for (to = b + 1; to <= c.last; to++)
+      if (cow_root_test (root, to) != preserved)
+        break;
+    if (preserved)
+      rc = punch_blocks (v, b, to - 1);
+    else
+      cow_trims_add (&v->trims, b, to - 1);
+  }
+  unclaim (v, &c);
+  return rc;
+}
+
+/* Deallocate the listed blocks of [first, last] that no live snapshot needs.
+ * The caller has claimed them.
+ */
+static void
+run_claimed (struct cow_volume *v, uint32_t epoch, uint64_t first,
+             uint64_t last)
+{
+  uint32_t before[BATCH], newest = cow_volume_live_max (v, epoch);
+  struct cow_range r;
+
+  while (first <= last && cow_trims_find (&v->trims, first, last, &r)) {
+    unsigned n = (unsigned) (r.last - r.first + 1);
+
+    cow_map_predecessors (v->map, r.first, n, epoch, before);
+    for (unsigned i = 0, to; i < n; i = to) {
+      bool needed = newest > before[i];
+
+      for (to = i + 1; to < n; to++)
+        if ((newest > before[to]) != needed)
+          break;
+      if (needed)
+        continue;
+      cow_trims_drop (&v->trims, r.first + i, r.first + to - 1);
+      /* It was a hint: a failure is nobody's. */
+      (void) punch_blocks (v, r.first + i, r.first + to - 1);
+    }
+    first = r.last + 1;
+  }
+}
+
+int
+cow_volume_run_trims (struct cow_volume *v, uint64_t *block)
+{
+  struct cow_range r;
+  struct cow_pending c;
+  struct cow_pass pass;
+  bool done = false;
+
+  if (!cow_trims_find (&v->trims, *block, UINT64_MAX, &r))
+    return -ENOENT;
+  c.first = r.first;
+  c.last = COW_MIN (r.last, r.first + BATCH - 1);
+  *block = c.last + 1;
+  if (!cow_gate_try_enter (&v->gate, c.first << v->block_shift,
+                           ((c.last + 1) << v->block_shift) - 1, &pass))
+    return 1;
+  if (!is_earlier (v, pass.epoch, c.first, c.last) && claim (v, &c, false)) {
+    run_claimed (v, pass.epoch, c.first, c.last);
+    unclaim (v, &c);
+    done = true;
+  }
+  cow_gate_leave (&v->gate, &pass);
+  return done ? 0 : 1;
 }

@@ -132,6 +132,7 @@ cow_volume_open (const struct cow_volume_options *o, struct cow_error *err,
   cow_cond_init (&v->pending_done);
   cow_mutex_init (&v->snaps_lock);
   cow_mutex_init (&v->edge_lock);
+  cow_trims_init (&v->trims);
   atomic_init (&v->settled, 1);
   atomic_init (&v->root[0], &cow_root_full);
   atomic_init (&v->root[1], &cow_root_full);
@@ -167,6 +168,7 @@ cow_volume_close (struct cow_volume *v)
   cow_root_free (atomic_load (&v->root[0]));
   cow_root_free (atomic_load (&v->root[1]));
   cow_gate_clear (&v->gate);
+  cow_trims_clear (&v->trims);
   cow_mutex_destroy (&v->edge_lock);
   cow_mutex_destroy (&v->snaps_lock);
   cow_cond_destroy (&v->pending_done);
@@ -326,6 +328,11 @@ zero_piece (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
 
   cow_gate_enter (&v->gate, offset, offset + len - 1, &pass);
   root = cow_volume_root (v, pass.epoch);
+  if (trim && !cow_root_is_full (root)) {
+    rc = cow_trim_piece (v, &pass, root, offset, len);
+    cow_gate_leave (&v->gate, &pass);
+    return rc;
+  }
   if (!cow_root_is_full (root)) {
     uint64_t first = cow_block_of (v, offset);
     uint64_t last = cow_block_of (v, offset + len - 1);

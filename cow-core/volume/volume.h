@@ -21,6 +21,7 @@
 #include "map/bits.h"
 #include "map/map.h"
 #include "store/store.h"
+#include "volume/trims.h"
 
 /* Requests are admitted in pieces of this size. */
 #define COW_PIECE_BYTES (1u << 20)
@@ -77,6 +78,8 @@ struct cow_volume {
   struct cow_snapshot **live;   /* snaps_lock; by epoch, oldest first */
   unsigned lives, live_room;    /* snaps_lock */
 
+  struct cow_trims trims;       /* its own lock, the last but the store's */
+
   cow_mutex edge_lock;          /* cache=none: read-modify-write of a sector */
 
   _Atomic uint64_t first_touches, copied_bytes, zero_bytes;
@@ -124,6 +127,19 @@ enum cow_touch {
 int cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
                      struct cow_root *root, uint64_t offset, uint64_t len,
                      enum cow_touch touch);
+
+/* Trim bytes [offset, offset + len), admitted with pass to an epoch with a
+ * bitmap: what is preserved is deallocated at once, the rest is put off.
+ */
+int cow_trim_piece (struct cow_volume *v, const struct cow_pass *pass,
+                    struct cow_root *root, uint64_t offset, uint64_t len);
+
+/* Execute what was put off and is needed by nobody any more: looks at one
+ * stretch from *block on, and moves it on.  Never waits for a writer, who may
+ * be waiting for the caller's other work: 1 if something is in the way (the
+ * stretch was passed over), 0 if not, -ENOENT at the end of the list.
+ */
+int cow_volume_run_trims (struct cow_volume *v, uint64_t *block);
 
 static inline struct cow_root *
 cow_volume_root (struct cow_volume *v, uint32_t epoch)
