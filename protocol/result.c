@@ -161,8 +161,9 @@ static const struct code codes[] = {
     "the server cannot be reached",
     "see that it runs, and that the URI is right" },
   { CODE (VSS_E_REMOTE_SERVER_UNSUPPORTED), NEVER,
-    "the server is too old for this",
-    "bring the server up to date" },
+    "who answers there is no cowset server that can be asked",
+    "serve the disks by nbdkit's cowset plugin, of a version that fits, and "
+    "without filters that keep data" },
   { CODE (VSS_E_REVERT_IN_PROGRESS), WHEN_FREE,
     "the volume is being reverted",
     "wait until that has finished" },
@@ -310,7 +311,7 @@ static const struct code codes[] = {
     NULL },
   { CODE (E_ACCESSDENIED), NEVER,
     "the server does not let this caller make or delete sets",
-    "run it as the server's user or root over the Unix socket, or see "
+    "connect over the server's Unix socket as its user or as root; see "
     "control= in nbdkit-cowset-plugin(1)" },
   { CODE (E_OUTOFMEMORY), UNKNOWN,
     "out of memory",

@@ -15,7 +15,8 @@
  *
  * Failure: once the handle is dead every request in flight is completed by
  * libnbd with an error, and every later one refused.  A link that has to be
- * given up (deadline, close) has its socket shut down, which has that effect.
+ * given up (a deadline has passed, the server says that it is stopping) has
+ * its socket shut down, which has that effect.
  */
 #include <config.h>
 
@@ -162,6 +163,9 @@ finish (struct nbd_link *link, struct command *command, uint64_t deadline_ms)
     command->error = ETIMEDOUT;
   }
   pthread_mutex_unlock (&link->lock);
+  /* It is stopping, and waits for us to go. */
+  if (command->error == ESHUTDOWN)
+    shutdown (link->socket_fd, SHUT_RDWR);
   return -command->error;
 }
 
@@ -257,24 +261,34 @@ nbd_reason (void)
   return colon ? colon + 2 : text;
 }
 
+/* Why there is no connection: nobody is there, or somebody who speaks NBD but
+ * has no such export.
+ */
+static cowset_hresult
+fail_connect (const char *uri)
+{
+  const char *reason = nbd_reason ();
+
+  if (strncmp (reason, "handshake:", 10) != 0)
+    return req_fail (VSS_E_REMOTE_SERVER_UNAVAILABLE, "%s: %s", uri, reason);
+  return req_fail (VSS_E_REMOTE_SERVER_UNSUPPORTED,
+                   "%s: %s; is it nbdkit with the cowset plugin, and without "
+                   "control=off?", uri, reason);
+}
+
 static cowset_hresult
 handshake (struct nbd_handle *h, const char *uri, const char *control)
 {
   const uint64_t deadline_ms = req_now_ms () + CONNECT_LIMIT_MS;
-  bool greeted = false;
 
   nbd_set_uri_allow_local_file (h, true);
   if (nbd_aio_connect_uri (h, control) == -1)
-    return req_fail (VSS_E_REMOTE_SERVER_UNAVAILABLE, "%s: %s", uri,
-                     nbd_reason ());
+    return fail_connect (uri);
   while (nbd_aio_is_ready (h) != 1) {
     const uint64_t now_ms = req_now_ms ();
 
-    greeted |= nbd_aio_is_negotiating (h) == 1;
     if (is_gone (h))
-      return req_fail (greeted ? VSS_E_REMOTE_SERVER_UNSUPPORTED
-                               : VSS_E_REMOTE_SERVER_UNAVAILABLE,
-                       "%s: %s", uri, nbd_reason ());
+      return fail_connect (uri);
     if (now_ms >= deadline_ms)
       return req_fail (VSS_E_REMOTE_SERVER_UNAVAILABLE,
                        "%s: no answer within %d s", uri,

@@ -21,7 +21,8 @@ struct req_link;
 struct req_link_ops {
   /* One NBD request.  Blocks until it is answered, the link is lost, or
    * deadline_ms has passed (monotonic; UINT64_MAX: never), which loses the
-   * link.  0 or -errno; the buffer is free to be used again in any case.
+   * link, as -ESHUTDOWN does (the server is stopping).  0 or -errno; the
+   * buffer is free to be used again in any case.
    */
   int (*write) (struct req_link *link, const void *buf, size_t len,
                 uint64_t offset, uint64_t deadline_ms);

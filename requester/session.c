@@ -5,9 +5,11 @@
  * for the answer.  Slot 0 is kept for pings and cancels, one at a time.
  *
  * Threads: any number of callers, each in its slot (beyond 15 they wait for
- * one); and the heart, which pings so that the server does not take a silent
- * requester for a dead one, and so that a dead server is noticed: a ping that
- * is not answered in time loses the link, which ends every call.
+ * one); and the heart, which pings: so that the server does not take a silent
+ * requester for a dead one; so that a dead server is noticed (a ping that is
+ * not answered in time loses the link, which ends every call); and so that a
+ * server that has been told to stop can: nbdkit waits for silent connections,
+ * and answers one that talks with ESHUTDOWN, which loses the link as well.
  *
  * Failure: a link that is lost stays lost.  Whether a call whose answer never
  * came has happened is unknown; it fails with VSS_E_UNEXPECTED.
@@ -22,7 +24,8 @@
 #include "protocol/frame.h"
 #include "session.h"
 
-#define BEAT_MS 5000
+#define BEAT_MS 5000            /* over a network */
+#define BEAT_LOCAL_MS 2000      /* over a Unix socket */
 #define SILENCE_MS 30000
 
 /* Read along with the header: most answers end within it. */
@@ -380,18 +383,17 @@ beat (void *opaque)
 {
   struct session *s = opaque;
   CLEANUP_JSON json_t *ping = json_pack ("{s:s}", "op", "ping");
-  const bool remote = s->link->ops->is_remote (s->link);
+  const uint64_t every_ms =
+    s->link->ops->is_remote (s->link) ? BEAT_MS : BEAT_LOCAL_MS;
 
   pthread_mutex_lock (&s->lock);
   while (ping && !s->stop && !s->link->ops->is_lost (s->link)) {
-    const uint64_t next_ms = req_now_ms () + BEAT_MS;
-    bool busy;
+    const uint64_t next_ms = req_now_ms () + every_ms;
 
     while (!s->stop && req_cond_wait (&s->beat, &s->lock, next_ms))
       ;
-    busy = s->busy != 0;
-    if (s->stop || !(remote || busy))
-      continue;
+    if (s->stop)
+      break;
     pthread_mutex_unlock (&s->lock);
     exchange0 (s, ping, req_now_ms () + silence_ms (s));
     pthread_mutex_lock (&s->lock);

@@ -333,7 +333,9 @@ cli_drop_set (struct cli *cli, const struct cowset_set_prop *set)
     cowset_delete_snapshots (cli->c, &set->set_id, VSS_OBJECT_SNAPSHOT_SET,
                              true, &deleted, &nondeleted);
 
-  return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
+  /* Somebody else may have deleted it, which is as good. */
+  return COWSET_FAILED (hr) && hr != VSS_E_OBJECT_NOT_FOUND
+           ? cli_fail (hr, NULL) : CLI_DONE;
 }
 
 /* ------------------------------------------------------------------ create */

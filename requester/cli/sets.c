@@ -281,6 +281,6 @@ cli_delete (struct cli *cli, int argc, char *argv[])
     return status == CLI_DONE ? printed : status;
   }
   if (status == CLI_DONE)
-    printf ("%d snapshots deleted\n", (int) count);
+    printf ("%d snapshot%s deleted\n", (int) count, count == 1 ? "" : "s");
   return status == CLI_DONE ? cli_flush () : status;
 }

@@ -26,6 +26,21 @@
 
 #define EPOCHS 400
 
+static uint32_t
+predecessor (struct cow_map *m, uint64_t block, uint32_t epoch)
+{
+  uint32_t p;
+
+  cow_map_predecessors (m, block, 1, epoch, &p);
+  return p;
+}
+
+static int
+file (struct cow_map *m, uint64_t block, uint32_t epoch, cow_place place)
+{
+  return cow_map_insert (m, block, 1, epoch, &place);
+}
+
 struct world {
   uint64_t state;
   struct cow_arena arena;
@@ -63,12 +78,12 @@ needed (const struct world *w, uint32_t p, uint32_t e)
 static void
 touch (struct world *w, unsigned b, uint32_t value)
 {
-  uint32_t p = cow_map_predecessor (w->map, w->base + b, w->epoch);
+  uint32_t p = predecessor (w->map, w->base + b, w->epoch);
 
   if (p < w->epoch && needed (w, p, w->epoch)) {
     /* The place is the content, so that a lookup says what it would read. */
-    int rc = cow_map_insert (w->map, w->base + b, w->epoch,
-                             COW_PLACE_FIRST + w->content[b]);
+    int rc = file (w->map, w->base + b, w->epoch,
+                   COW_PLACE_FIRST + w->content[b]);
 
     cr_assert_eq (rc, 0);
     w->copies++;
@@ -140,6 +155,14 @@ check (struct world *w)
     }
   }
   free (got);
+  for (unsigned b = 0; b < w->blocks; b += 1 + draw (w, w->blocks)) {
+    uint32_t epoch = 1 + draw (w, w->epoch), many[300];
+    unsigned n = 1 + draw (w, w->blocks - b < 300 ? w->blocks - b : 300);
+
+    cow_map_predecessors (w->map, w->base + b, n, epoch, many);
+    for (unsigned i = 0; i < n; i++)
+      w->wrong += many[i] != predecessor (w->map, w->base + b + i, epoch);
+  }
   for (uint64_t r = 0; r < cow_map_regions (w->map); r++)
     cow_map_sweep (w->map, r, &s);
   cr_assert_eq (cow_map_verify (w->map), 0, "the tree is damaged");
@@ -242,13 +265,32 @@ Test (map, insert_twice_is_refused, .timeout = 10)
 
   cow_arena_init (&arena, 1 << 20);
   cow_map_new (&arena, 100, &map);
-  cr_expect_eq (cow_map_insert (map, 7, 3, 1000), 0);
-  cr_expect_eq (cow_map_insert (map, 7, 3, 2000), -EEXIST);
+  cr_expect_eq (file (map, 7, 3, 1000), 0);
+  cr_expect_eq (file (map, 7, 3, 2000), -EEXIST);
   cow_map_lookup (map, 7, 1, 3, &got);
   cr_expect_eq (got.place, 1000);
   cr_expect (!cow_map_remove (map, 7, 3, 2000), "another place");
   cr_expect (cow_map_remove (map, 7, 3, 1000));
   cr_expect_eq (arena.live, 0);
+  cow_map_free (map);
+  cow_arena_clear (&arena);
+}
+
+Test (map, a_run_is_filed_whole_or_not_at_all, .timeout = 10)
+{
+  const uint64_t first = COW_REGION_BLOCKS - 3; /* over a region's end */
+  const cow_place places[6] = { 300, 301, 302, 303, 304, 305 };
+  struct cow_arena arena;
+  struct cow_map *map;
+
+  cow_arena_init (&arena, 1 << 20);
+  cow_map_new (&arena, 2 * COW_REGION_BLOCKS, &map);
+  cr_expect_eq (file (map, first + 5, 9, 1000), 0);
+  cr_expect_eq (cow_map_insert (map, first, 6, 9, places), -EEXIST);
+  cr_expect_eq (cow_map_exceptions (map), 1);
+  cr_expect_eq (cow_map_verify (map), 0);
+  cr_expect_eq (cow_map_insert (map, first, 6, 8, places), 0);
+  cr_expect_eq (cow_map_exceptions (map), 7);
   cow_map_free (map);
   cow_arena_clear (&arena);
 }
@@ -264,7 +306,7 @@ Test (map, bound_of_memory_is_enospc_and_changes_nothing, .timeout = 30)
   cow_map_new (&arena, 1 << 20, &map);
   /* Scattered, so that nodes split in the middle. */
   for (uint64_t i = 0; rc == 0 && i < 100000; i++) {
-    rc = cow_map_insert (map, i * 7919 % COW_REGION_BLOCKS, 5, 1000 + i);
+    rc = file (map, i * 7919 % COW_REGION_BLOCKS, 5, 1000 + i);
     filed += rc == 0;
   }
   cr_expect_eq (rc, -ENOSPC);
@@ -284,14 +326,14 @@ Test (map, largest_keys_and_places, .timeout = 10)
 
   cow_arena_init (&arena, 1 << 20);
   cow_map_new (&arena, last, &map);
-  cr_expect_eq (cow_map_insert (map, last - 1, UINT32_MAX, COW_PLACE_MAX), 0);
-  cr_expect_eq (cow_map_insert (map, last - 1, 1, COW_PLACE_ZERO), 0);
+  cr_expect_eq (file (map, last - 1, UINT32_MAX, COW_PLACE_MAX), 0);
+  cr_expect_eq (file (map, last - 1, 1, COW_PLACE_ZERO), 0);
   cow_map_lookup (map, last - 2, 2, 2, got);
   cr_expect_eq (got[0].place, COW_PLACE_NONE);
   cr_expect_eq (got[1].place, COW_PLACE_MAX);
   cr_expect_eq (got[1].epoch, UINT32_MAX);
-  cr_expect_eq (cow_map_predecessor (map, last - 1, UINT32_MAX), UINT32_MAX);
-  cr_expect_eq (cow_map_predecessor (map, last - 1, UINT32_MAX - 1), 1);
+  cr_expect_eq (predecessor (map, last - 1, UINT32_MAX), UINT32_MAX);
+  cr_expect_eq (predecessor (map, last - 1, UINT32_MAX - 1), 1);
   cr_expect (cow_map_region_empty (map, 0));
   cr_expect (!cow_map_region_empty (map, last - 1));
   cow_map_free (map);
@@ -310,7 +352,7 @@ Test (map, memory_of_random_exceptions, .timeout = 60)
   cow_map_new (&arena, blocks, &map);
   for (unsigned i = 0; i < 2000000; i++) {
     x = x * UINT64_C (6364136223846793005) + 1442695040888963407u;
-    cow_map_insert (map, (x >> 20) % blocks, 1 + (x >> 60), 300 + i);
+    file (map, (x >> 20) % blocks, 1 + (x >> 60), 300 + i);
   }
   cr_expect_lt (cow_arena_bytes (&arena) / (double) cow_map_exceptions (map),
                 24.0, "%.1f bytes each",

@@ -33,7 +33,13 @@ def num(value, digits=3):
 
 
 def interval(q):
-    return f"{q['low']:.3f}–{q['high']:.3f}" if q and q['pairs'] else ''
+    if not q or not q['pairs']:
+        return ''
+    text = f"{q['low']:.3f}–{q['high']:.3f}"
+    # Too few pairs for 90 %: what it does cover.
+    if q['coverage'] < 0.899:
+        text += f" ({100 * q['coverage']:.0f} %)"
+    return text
 
 
 def table(head, lines):
