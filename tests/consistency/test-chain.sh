@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Numbers written across four volumes, one after another, have no hole in any
+# of the sets taken meanwhile: chain.c, against each kind of server.
+# SPDX-License-Identifier: BSD-3-Clause
+
+. "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
+
+# chain SETS [PLUGIN-ARGUMENT...]
+chain ()
+{
+  local sets=$1
+  shift
+  rm -f "$tmp"/v?.img
+  truncate -s 2M "$tmp"/v{0,1,2,3}.img
+  start_nbdkit "$tmp"/v{0,1,2,3}.img store-limit=1G "$@"
+  echo "$*"
+  "$tests_builddir/consistency/chain" --sets "$sets" "$uri" v0 v1 v2 v3
+  stop_nbdkit
+}
+
+chain "$(scaled 200)"
+chain "$(scaled 40)" io=sync block-size=64K
