@@ -78,7 +78,7 @@ struct cow_volume {
   struct cow_snapshot **live;   /* snaps_lock; by epoch, oldest first */
   unsigned lives, live_room;    /* snaps_lock */
 
-  struct cow_trims trims;       /* its own lock, the last but the store's */
+  struct cow_trims trims;       /* has a lock of its own */
 
   cow_mutex edge_lock;          /* cache=none: read-modify-write of a sector */
 
