@@ -72,7 +72,6 @@ answer_locked (struct slot *slot, char *text)
   slot->answer_bytes = text ? strlen (text) : 0;
   slot->state = text && show_part_locked (slot, 0) == 0 ?
                 SLOT_ANSWERED : SLOT_EMPTY;
-  slot->waiting_on = NULL;
   cow_cond_broadcast (&s->changed);
 }
 
@@ -147,7 +146,7 @@ take_request (struct slot *slot, const struct proto_frame *f,
   slot->length_bytes = f->length;
   slot->job.run = run_request;
   session_get (s);
-  pool_submit (&slot->job);
+  pool_submit (&pool_requests, &slot->job);
   return 0;
 }
 

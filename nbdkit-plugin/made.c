@@ -183,6 +183,7 @@ made_ended (struct session *s, struct made *m, const char *why)
   if (m->ended)
     return;
   m->ended = true;
+  cow_cond_broadcast (&s->changed);
   snprintf (m->why, sizeof m->why, "%s", why);
 }
 

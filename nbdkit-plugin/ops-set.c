@@ -123,28 +123,6 @@ fail_step (struct step *step, cowset_hresult hr, int r,
   made_ended (q->session, step->m, why);
 }
 
-/* Let a cancel of this request abort the set, from now on.  False if it has
- * come already.
- */
-static bool
-begin_wait (struct step *step)
-{
-  struct slot *slot = step->q->slot;
-
-  LOCK_FOR_SCOPE (&step->q->session->lock);
-  if (slot->cancelled)
-    return false;
-  slot->waiting_on = step->m;
-  return true;
-}
-
-static void
-end_wait (struct step *step)
-{
-  LOCK_FOR_SCOPE (&step->q->session->lock);
-  step->q->slot->waiting_on = NULL;
-}
-
 /* ------------------------------------------------------------------ start */
 
 struct start {
@@ -357,12 +335,8 @@ op_set_prepare (struct request *q)
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
       !begin_step (&step, q, COW_SET_OPEN))
     return;
-  r = -ECANCELED;
-  if (begin_wait (&step)) {
-    r = cow_set_prepare (step.m->set,
-                         cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
-    end_wait (&step);
-  }
+  r = op_wait (q, step.m, cow_set_prepare,
+               cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
   if (r < 0) {
     switch (r) {
     case -ENOSPC: hr = VSS_E_INSUFFICIENT_STORAGE; break;
@@ -499,12 +473,8 @@ op_set_settle (struct request *q)
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
       !begin_step (&step, q, COW_SET_SWITCHED))
     return;
-  r = -ECANCELED;
-  if (begin_wait (&step)) {
-    r = cow_set_settle (step.m->set,
-                        cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
-    end_wait (&step);
-  }
+  r = op_wait (q, step.m, cow_set_settle,
+               cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
   if (r < 0)
     fail_step (&step, settle_result (&step, r), r, &err);
   else {

@@ -230,6 +230,12 @@ op_hello (struct request *q)
   if (!op_opt_bool (q, "resumable", &resumable) ||
       !op_opt_id (q, "resume", &lost, &resume))
     return;
+  if (!session_admit (s)) {
+    op_fail (q, E_OUTOFMEMORY, "hello: %u requesters are connected "
+             "(control-sessions=%u); wait until one has finished",
+             settings.control_sessions, settings.control_sessions);
+    return;
+  }
   if (resume && !session_resume (s, &lost)) {
     op_fail (q, VSS_E_OBJECT_NOT_FOUND, "hello: no lost session of that id "
              "waits; its auto-release sets are gone");
@@ -264,7 +270,6 @@ op_cancel (struct request *q)
   struct session *s = q->session;
   const json_t *k = json_object_get (q->in, "slot");
   const json_t *id = json_object_get (q->in, "id");
-  struct made *m;
   struct slot *slot;
 
   if (!json_is_integer (k) || json_integer_value (k) < 1 ||
@@ -278,22 +283,14 @@ op_cancel (struct request *q)
   }
   slot = &s->slots[json_integer_value (k)];
 
-  cow_mutex_lock (&s->lock);
+  LOCK_FOR_SCOPE (&s->lock);
   if (slot->state != SLOT_BUSY ||
       slot->id != (uint64_t) json_integer_value (id)) {
-    cow_mutex_unlock (&s->lock);
     q->hr = S_FALSE;
     return;
   }
   slot->cancelled = true;
-  m = slot->waiting_on;
-  if (m)
-    m->users++;
-  cow_mutex_unlock (&s->lock);
-  if (m) {
-    cow_set_abort (m->set);
-    session_unuse_set (s, m, false);
-  }
+  cow_cond_broadcast (&s->changed);
 }
 
 /* ----------------------------------------------------------------- table */
@@ -443,10 +440,6 @@ ops_refuse (struct session *s)
     op_fail (&q, E_ACCESSDENIED, "@control: this connection may not use it; "
              "connect over the server's Unix socket as the server's user or "
              "as root, or start the server with control=any");
-  else if (s->refused)
-    op_fail (&q, E_OUTOFMEMORY, "@control: %u requesters are connected "
-             "(control-sessions=%u); wait until one has finished",
-             settings.control_sessions, settings.control_sessions);
   else if (ended)
     op_fail (&q, VSS_E_BAD_STATE, "the session has ended: %s; connect again",
              why);

@@ -39,7 +39,7 @@ char *ops_refuse (struct session *s);
 /* The answer to a frame of another version. */
 char *ops_wrong_version (uint32_t version);
 
-/* ------------------------------------------ for ops.c, ops-set.c, ops-show.c */
+/* --------------------------------------------------------- for ops*.c only */
 
 /* The request fails. */
 void op_fail (struct request *q, cowset_hresult hr, const char *fmt, ...)
@@ -78,6 +78,19 @@ void op_query (struct request *q);
 void op_delete (struct request *q);
 void op_providers (struct request *q);
 extern const struct proto_id provider_cow;
+
+/* ops-wait.c */
+
+/* Carry out a step of the engine that may wait, on a thread of its own.
+ * Returns its result; or, when it has not ended by itself, -ETIMEDOUT soon
+ * after the deadline, and -ECANCELED as soon as the request is cancelled, the
+ * set aborted, or the session ended.  The caller then aborts the engine's set;
+ * the step, if it is stuck in the system, ends later, and nobody waits for it.
+ */
+int op_wait (struct request *q, struct made *m,
+             int (*step) (struct cow_set *set, uint64_t deadline_ns,
+                          struct cow_error *err),
+             uint64_t deadline_ns, struct cow_error *err);
 
 /* ops-set.c */
 void op_set_start (struct request *q);

@@ -169,7 +169,8 @@ start_threads (void)
     return -1;
   }
   step_running = true;
-  if (pool_start (settings.control_sessions + 16) == -1)
+  if (pool_start (&pool_requests, settings.control_sessions + 16) == -1 ||
+      pool_start (&pool_steps, settings.control_sessions + 16) == -1)
     return -1;
   return sessions_start ();
 }
@@ -201,7 +202,8 @@ plugin_cleanup (void)
 {
   exports_close_all ();
   sessions_stop ();
-  pool_stop ();
+  pool_stop (&pool_requests);
+  pool_stop (&pool_steps);
   sessions_free ();
   if (step_running) {
     step_stop = true;

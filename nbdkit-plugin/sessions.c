@@ -82,18 +82,31 @@ session_new (struct peer peer)
     s->slots[i].session = s;
 
   cow_mutex_lock (&registry.lock);
-  if (!peer.allowed)
-    ;                           /* can do nothing, so counts for nothing */
-  else if (registry.count >= settings.control_sessions)
-    s->refused = true;
-  else {
-    registry.count++;
-    s->counted = true;
-  }
   s->next = registry.sessions;
   registry.sessions = s;
   cow_mutex_unlock (&registry.lock);
   return s;
+}
+
+/* Once ended, a session is not counted again: its end may be past that. */
+static bool
+has_ended (struct session *s)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+  return s->ended;
+}
+
+bool
+session_admit (struct session *s)
+{
+  LOCK_FOR_SCOPE (&registry.lock);
+  if (s->counted || has_ended (s))
+    return true;
+  if (registry.count >= settings.control_sessions)
+    return false;
+  registry.count++;
+  s->counted = true;
+  return true;
 }
 
 bool

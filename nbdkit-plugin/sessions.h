@@ -62,7 +62,6 @@ struct slot {
   uint64_t id;                  /* of the request, as is the nonce */
   struct proto_id nonce;
   bool cancelled;
-  struct made *waiting_on;      /* the set that a cancel has to abort */
   char *answer;                 /* all parts, owned */
   size_t answer_bytes;
   uint8_t *frame;               /* the part that can be read, owned */
@@ -73,18 +72,18 @@ struct session {
   /* Set when it is made, then read only. */
   struct proto_id id;           /* a secret between the two ends */
   struct peer peer;
-  bool refused;                 /* there were too many */
 
   _Atomic unsigned refs;
   _Atomic uint64_t heard_ns;    /* when the requester last said something */
 
   /* Registry. */
   struct session *next;
-  bool counted;
+  bool counted;                 /* against control-sessions */
 
   cow_mutex lock;
   /* All below: lock. */
-  cow_cond changed;             /* a slot was answered; the session ended */
+  cow_cond changed;             /* a slot was answered or cancelled, a step or
+                                 * a set has ended, or the session */
   bool greeted;                 /* hello has been said */
   bool resumable;
   bool complained;              /* about a bad frame */
@@ -104,6 +103,11 @@ void sessions_free (void);
 struct session *session_new (struct peer peer);
 void session_get (struct session *s);
 void session_put (struct session *s);
+/* The session counts from now on: those that only look, as udev or a listing
+ * do, do not.  False if there are control-sessions already.
+ */
+bool session_admit (struct session *s);
+
 /* The connection has gone: end the session, and drop its reference. */
 void session_close (struct session *s);
 

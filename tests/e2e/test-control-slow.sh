@@ -5,7 +5,8 @@
 
 . "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
 
-requires jq qemu-io
+requires jq
+requires_python nbd
 
 talk=$tests_builddir/e2e/control-talk
 A=aaaaaaaa-0000-4000-8000-000000000001
@@ -39,16 +40,21 @@ prepare='{"op":"set.prepare","set":"'$A'"}'
 
 ask S_OK call 1 '{"op":"hello"}'
 
-# Over its limit.  The answer comes when the sync has ended.
+# Over its limit: the answer comes though the sync has not ended.  A write
+# without a flush goes on meanwhile.
 new_set
 touch "$SLOW_SYNC"
 say send 2 "$prepare"
-qemu-io -f raw -c 'write -P 1 0 4k' "$(export_uri a)" &
-writer=$!
-sleep 0.6
-rm "$SLOW_SYNC"
+"$python" - "$(export_uri a)" <<'END'
+import nbd
+import sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+h.pwrite(b"1" * 4096, 0)
+h.shutdown()
+END
 ask VSS_E_FLUSH_WRITES_TIMEOUT wait 2
-wait "$writer"
+rm "$SLOW_SYNC"
 ask VSS_E_BAD_STATE call 1 '{"op":"set.commit","set":"'$A'"}'
 ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 
@@ -80,8 +86,8 @@ call 1 {"op":"set.start","set":"'$S'","context":0}
 call 1 {"op":"set.add","set":"'$S'","volume":"a","snapshot":"'$S'"}' |
   "$talk" "$control" | jq -s -e 'all(.[]; .hr == 0)' >/dev/null ||
   fail "the volume of a cancelled set is not free"
-rm "$SLOW_SYNC"
 ask E_ABORT wait 2
+rm "$SLOW_SYNC"
 ask VSS_E_BAD_STATE call 1 '{"op":"set.commit","set":"'$A'"}'
 ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 
@@ -91,8 +97,8 @@ touch "$SLOW_SYNC"
 say send 2 '{"op":"set.prepare","set":"'$A'","timeout_ms":50000}'
 ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 new_set
-rm "$SLOW_SYNC"
 ask E_ABORT wait 2
+rm "$SLOW_SYNC"
 ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 
 # The requester is killed while its read waits for the answer.
