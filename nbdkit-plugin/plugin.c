@@ -99,14 +99,14 @@ add_volume (const struct volume_setting *v)
   r = cow_volume_add (engine, v->name, v->path, settings.cache, false,
                       &err, &volume);
   if (r == -EACCES || r == -EROFS || r == -EPERM) {
-    struct cow_error second = COW_ERROR_INIT;
+    const char *why = strerror (-r);
 
-    if (cow_volume_add (engine, v->name, v->path, settings.cache, true,
-                        &second, &volume) == 0) {
-      nbdkit_debug ("volume=%s:%s: served read-only: %s",
-                    v->name, v->path, strerror (-r));
-      return 0;
-    }
+    err = (struct cow_error) COW_ERROR_INIT;
+    r = cow_volume_add (engine, v->name, v->path, settings.cache, true, &err,
+                        &volume);
+    if (r == 0)
+      nbdkit_debug ("volume %s: %s: served read-only: %s", v->name, v->path,
+                    why);
   }
   if (r < 0) {
     if (err.text[0])            /* has the path */
