@@ -38,7 +38,7 @@ struct settings settings = {
 };
 
 const char config_help[] =
-  "[volume=][NAME:]PATH     (required) A disk image or block device to serve;\n"
+  "[volume=][NAME:]PATH     (required) A disk image or block device;\n"
   "                         NAME defaults to the file's name less its\n"
   "                         extension.  Any number of volumes.\n"
   "cache=writeback|none     Through the page cache (default), or direct I/O.\n"

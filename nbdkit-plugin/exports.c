@@ -112,7 +112,8 @@ exports_list (int readonly, int is_tls, struct nbdkit_exports *exports)
       return -1;
     left--;
   }
-  if (list_snapshots (exports, COW_MIN (left, (size_t) LIST_SNAPSHOTS_MAX)) == -1)
+  left = COW_MIN (left, (size_t) LIST_SNAPSHOTS_MAX);
+  if (list_snapshots (exports, left) == -1)
     return -1;
   if (control &&
       nbdkit_add_export (exports, PROTO_EXPORT, "control channel") == -1)

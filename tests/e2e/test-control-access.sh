@@ -15,7 +15,7 @@ start_tcp ()
 {
   local name=$1 port i pid
   shift
-  for i in 1 2 3 4 5; do
+  for _ in 1 2 3 4 5; do
     port=$((20000 + RANDOM))
     ( exec_nbdkit -f -i 127.0.0.1 -p $port -P "$tmp/$name.pid" "$plugin" "$@" ) \
       </dev/null >>"$tmp/nbdkit_$name.log" 2>&1 &

@@ -13,7 +13,7 @@ B=bbbbbbbb-0000-4000-8000-000000000002
 C=cccccccc-0000-4000-8000-000000000003
 
 truncate -s 8M "$tmp/a.img" "$tmp/b.img" "$tmp/c.img"
-for i in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
   port=$((20000 + RANDOM))
   ( exec_nbdkit -f -i 127.0.0.1 -p $port -P "$tmp/pid" "$plugin" \
       "$tmp/a.img" "$tmp/b.img" "$tmp/c.img" control=any session-grace=2 ) \
