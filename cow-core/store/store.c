@@ -22,6 +22,23 @@ take_memory (size_t bytes, int flags)
   return p == MAP_FAILED ? NULL : p;
 }
 
+/* Huge pages where there are any: a segment is then in one or two pieces for
+ * the kernel, which pins it for each write.  Touched here, not by the first
+ * writers.
+ */
+static uint8_t *
+take_ring (size_t bytes)
+{
+  uint8_t *p = take_memory (bytes, 0);
+
+  if (p == NULL)
+    return NULL;
+  (void) madvise (p, bytes, MADV_HUGEPAGE);
+  for (size_t i = 0; i < bytes; i += 4096)
+    ((volatile uint8_t *) p)[i] = 0;
+  return p;
+}
+
 int
 cow_store_new (struct cow_io *io, const struct cow_store_options *options,
                struct cow_error *err, struct cow_store **out)
@@ -120,10 +137,8 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
   }
   if (s->buffer == NULL)
     s->buffer = calloc (s->ring_segments, sizeof *s->buffer);
-  /* Touched here, not by the first writers. */
   if (s->ring == NULL)
-    s->ring = take_memory ((size_t) s->ring_segments * s->segment_bytes,
-                           MAP_POPULATE);
+    s->ring = take_ring ((size_t) s->ring_segments * s->segment_bytes);
   if (s->buffer == NULL || s->ring == NULL)
     return cow_error_set (err, -ENOMEM, "store: no memory for the ring");
   for (unsigned i = 0; i < s->ring_segments; i++) {
