@@ -38,9 +38,9 @@ struct settings settings = {
 };
 
 const char config_help[] =
-  "[volume=][NAME:]PATH     (required) A disk image or block device;\n"
-  "                         NAME defaults to the file's name less its\n"
-  "                         extension.  Any number of volumes.\n"
+  "[volume=][NAME:]PATH     (required) A disk image or block device to\n"
+  "                         serve; NAME defaults to the file's name less\n"
+  "                         its extension.  Any number of volumes.\n"
   "cache=writeback|none     Through the page cache (default), or direct I/O.\n"
   "block-size=SIZE          Unit of copying, a power of 2 from 4K (default)\n"
   "                         to 1M.\n"
@@ -48,7 +48,8 @@ const char config_help[] =
   "                         volumes), in $TMPDIR or /var/tmp.\n"
   "store-reserve=SIZE       Leave that much free in the file system of the\n"
   "                         store (default: 5%, at least 1G).\n"
-  "store-timeout=SECONDS    A store silent for longer has failed (default 10).\n"
+  "store-timeout=SECONDS    A store silent for longer has failed (default\n"
+  "                         10).\n"
   "protect=origin|snapshot  What goes on when the store fails or is full\n"
   "                         (default: origin).\n"
   "io=auto|uring|sync       How the disks are read and written.\n"
