@@ -272,9 +272,26 @@ exchange (struct session *s, unsigned slot, uint64_t id, json_t *request,
   return COWSET_FAILED (hr) ? hr : open_answer (s, body, len, result);
 }
 
-/* Slot 0: pings and cancels. */
+/* How long a ping or a cancel may take.  A server with few threads answers it
+ * only when the request before it is done: over a Unix socket, where silence
+ * cannot mean a broken line, that much patience costs nothing.
+ */
+static uint64_t
+silence_ms (struct session *s)
+{
+  json_t *limit = json_object_get (s->base.hello, "flush_limit_ms");
+  const json_int_t ms = json_integer_value (limit);
+
+  if (s->link->ops->is_remote (s->link) || ms < 0 || ms > 3600000)
+    return SILENCE_MS;
+  return SILENCE_MS + (uint64_t) ms;
+}
+
+/* Slot 0: pings and cancels.  One that is not answered in time loses the
+ * link.
+ */
 static cowset_hresult
-exchange0 (struct session *s, json_t *request, uint64_t deadline_ms)
+exchange0 (struct session *s, json_t *request)
 {
   uint64_t id;
 
@@ -282,7 +299,8 @@ exchange0 (struct session *s, json_t *request, uint64_t deadline_ms)
   pthread_mutex_lock (&s->lock);
   id = s->next_id++;
   pthread_mutex_unlock (&s->lock);
-  return exchange (s, 0, id, request, deadline_ms, NULL, NULL);
+  return exchange (s, 0, id, request, req_now_ms () + silence_ms (s), NULL,
+                   NULL);
 }
 
 /* Have the server end request id.  Its own answer says what came of it. */
@@ -303,7 +321,7 @@ end_request (void *opaque, uint64_t id)
                  (json_int_t) id);
 
     if (request)
-      exchange0 (s, request, UINT64_MAX);
+      exchange0 (s, request);
   }
 }
 
@@ -363,21 +381,6 @@ session_lost_fd (struct req_server *server)
   return s->link->ops->lost_fd (s->link);
 }
 
-/* How long a ping may take.  A server with few threads answers it only when
- * the request before it is done: over a Unix socket, where silence cannot mean
- * a broken line, that much patience costs nothing.
- */
-static uint64_t
-silence_ms (struct session *s)
-{
-  json_t *limit = json_object_get (s->base.hello, "flush_limit_ms");
-  const json_int_t ms = json_integer_value (limit);
-
-  if (s->link->ops->is_remote (s->link) || ms < 0 || ms > 3600000)
-    return SILENCE_MS;
-  return SILENCE_MS + (uint64_t) ms;
-}
-
 static void *
 beat (void *opaque)
 {
@@ -395,7 +398,7 @@ beat (void *opaque)
     if (s->stop)
       break;
     pthread_mutex_unlock (&s->lock);
-    exchange0 (s, ping, req_now_ms () + silence_ms (s));
+    exchange0 (s, ping);
     pthread_mutex_lock (&s->lock);
   }
   pthread_mutex_unlock (&s->lock);

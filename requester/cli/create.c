@@ -46,6 +46,8 @@ cli_signals (bool with_children)
   sigaddset (&set, SIGHUP);
   sigaddset (&set, SIGQUIT);
   if (with_children) {
+    /* Ignored, as some parents leave it, children would vanish unseen. */
+    signal (SIGCHLD, SIG_DFL);
     sigaddset (&set, SIGCHLD);
     sigaddset (&set, SIGUSR1);
     sigaddset (&set, SIGUSR2);

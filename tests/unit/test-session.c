@@ -56,7 +56,9 @@ struct fake_link {
   pthread_cond_t answered;
   struct slot slots[PROTO_SLOTS];
   unsigned writes, hellos, cancels, parts;
-  bool closed;
+  unsigned pings;               /* lock */
+  uint64_t ping_limit_ms;       /* lock; how long the last one may take */
+  bool remote;
 };
 
 static bool link_closed;
@@ -184,7 +186,6 @@ fake_write (struct req_link *base, const void *buf, size_t len,
   struct slot *slot;
   const char *op;
 
-  (void) deadline_ms;
   if (l->manner == REFUSES || l->manner == GONE)
     return l->manner == REFUSES ? -EINVAL : -ENOTCONN;
   assert (l->manner != PLAIN_DISK && l->manner != OTHER_VERSION);
@@ -215,6 +216,11 @@ fake_write (struct req_link *base, const void *buf, size_t len,
   assert (op);
   if (strcmp (op, "cancel") == 0)
     cancel_request (l, request);
+  else if (strcmp (op, "ping") == 0) {
+    assert (offset == 0);
+    l->pings++;
+    l->ping_limit_ms = deadline_ms - req_now_ms ();
+  }
   else if (l->hellos > 0 && l->manner == NEVER_ANSWERS)
     return 0;
   make_body (l, slot, op);
@@ -275,8 +281,7 @@ fake_is_lost (struct req_link *base)
 static bool
 fake_is_remote (struct req_link *base)
 {
-  (void) base;
-  return false;
+  return ((struct fake_link *) base)->remote;
 }
 
 static void
@@ -496,6 +501,36 @@ Test (session, cancelled_before_it_began)
   cr_assert_eq (link->writes, writes);
   req_cancel_clear (&asker.cancel);
   asker.server->ops->close (asker.server);
+}
+
+/* --------------------------------------------------------------- heartbeat */
+
+static void
+expect_ping (bool remote, uint64_t limit_ms)
+{
+  struct fake_link *link = new_link (GOOD);
+  struct req_server *server;
+
+  link->remote = remote;
+  cr_assert_eq (req_session_new (&link->base, "nbd://fake", &server), S_OK);
+  pthread_mutex_lock (&link->lock);
+  while (link->pings == 0)
+    pthread_cond_wait (&link->answered, &link->lock);
+  /* A ping that is not answered within this loses the link. */
+  cr_assert_leq (link->ping_limit_ms, limit_ms);
+  cr_assert_gt (link->ping_limit_ms, limit_ms / 2);
+  pthread_mutex_unlock (&link->lock);
+  server->ops->close (server);
+}
+
+Test (session, an_idle_session_pings_over_a_network)
+{
+  expect_ping (true, 30000);
+}
+
+Test (session, an_idle_session_pings_over_a_unix_socket)
+{
+  expect_ping (false, 30000 + 60000); /* and the server's flush limit */
 }
 
 /* -------------------------------------------------------------------- URIs */
