@@ -113,6 +113,9 @@ sweep_volume (struct cow_engine *e, struct cow_slot_of_volume *slot)
     if (atomic_load (&slot->sweeps_done) == wanted)
       return false;
     slot->sweeping = wanted;
+    /* What is filed from here on is judged by its filer (copy.c, C4). */
+    if (cow_map_exceptions (v->map) == 0)
+      slot->region = regions;
   }
   for (unsigned i = 0; slot->region < regions && i < EMPTY_REGIONS; i++) {
     uint64_t region = slot->region++;
