@@ -43,12 +43,15 @@ run_step (struct job *job)
 {
   struct wait *w = COW_CONTAINER_OF (job, struct wait, job);
   struct session *s = w->session;
-  struct made *m = w->m;
   struct cow_error err = COW_ERROR_INIT;
   bool alone;
   int r;
 
-  r = w->step (m->set, w->deadline_ns, &err);
+  r = w->step (w->m->set, w->deadline_ns, &err);
+  /* Before the answer can go out: a set in use is not left for a session that
+   * resumes.
+   */
+  session_unuse_set (s, w->m, false);
   cow_mutex_lock (&s->lock);
   w->r = r;
   w->err = err;
@@ -59,7 +62,6 @@ run_step (struct job *job)
   /* From here on, unless alone, w is the waiter's. */
   if (alone)
     free (w);
-  session_unuse_set (s, m, false);
   session_put (s);
 }
 

@@ -22,6 +22,7 @@ coproc ONE { exec "$talk" "$control"; }
 one=("${ONE[0]}" "${ONE[1]}")
 { coproc TWO { exec "$talk" "$control"; } } 2>/dev/null
 two=("${TWO[0]}" "${TWO[1]}")
+at_exit "kill $ONE_PID $TWO_PID 2>/dev/null"
 
 # ask SESSION CODE REQUEST: on slot 1.
 ask ()

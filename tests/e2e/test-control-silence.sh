@@ -16,7 +16,7 @@ truncate -s 8M "$tmp/a.img" "$tmp/b.img" "$tmp/c.img"
 for _ in 1 2 3 4 5; do
   port=$((20000 + RANDOM))
   ( exec_nbdkit -f -i 127.0.0.1 -p $port -P "$tmp/pid" "$plugin" \
-      "$tmp/a.img" "$tmp/b.img" "$tmp/c.img" control=any session-grace=2 ) \
+      "$tmp/a.img" "$tmp/b.img" "$tmp/c.img" control=any session-grace=5 ) \
     </dev/null >>"$tmp/nbdkit.log" 2>&1 &
   nbdkit_pid=$!
   for ((i = 0; i < patience * 20; i++)); do
@@ -54,6 +54,12 @@ coproc SPEAKS { exec "$talk" "$control"; }
 speaks=("${SPEAKS[0]}" "${SPEAKS[1]}")
 { coproc SILENT { exec "$talk" "$control"; } } 2>/dev/null
 silent=("${SILENT[0]}" "${SILENT[1]}")
+at_exit "kill $SPEAKS_PID $SILENT_PID 2>/dev/null"
+speak ()
+{
+  echo 'call 0 {"op":"ping"}' >&"${speaks[1]}"
+  IFS= read -r answer <&"${speaks[0]}"
+}
 make $A a >&"${speaks[1]}"
 make $B b >&"${silent[1]}"
 for _ in 1 2 3 4 5 6 7; do
@@ -71,12 +77,14 @@ printf '%s\n' 'call 1 {"op":"hello","resume":"'$A'"}' | "$talk" "$control" |
   jq -e '.code == "VSS_E_OBJECT_NOT_FOUND"' >/dev/null ||
   fail "resumed without the secret"
 printf '%s\n' 'call 1 {"op":"hello","resume":"'"$lost"'","resumable":true}' \
-  'sleep 5000' "$query" | "$talk" "$control" >"$tmp/out"
+  'sleep 7000' "$query" | "$talk" "$control" >"$tmp/out"
+speak
 [ "$(wc -l <"$tmp/out")" = 2 ] || fail "$(cat "$tmp/out")"
 tail -n 1 "$tmp/out" |
   jq -e "any(.result.sets[]; .set == \"$C\" and .auto_release)" >/dev/null ||
   fail "the set was not taken over"
 eventually gone $C
+speak
 printf '%s\n' 'call 1 {"op":"hello","resume":"'"$lost"'"}' |
   "$talk" "$control" | jq -e '.code == "VSS_E_OBJECT_NOT_FOUND"' >/dev/null ||
   fail "resumed too late"
@@ -85,8 +93,7 @@ eventually gone $C
 
 # Silence.
 for _ in $(seq $patience); do
-  echo 'call 0 {"op":"ping"}' >&"${speaks[1]}"
-  IFS= read -r answer <&"${speaks[0]}"
+  speak
   if gone $B; then break; fi
   sleep 1
 done

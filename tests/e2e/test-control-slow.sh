@@ -21,6 +21,7 @@ control=$(export_uri @control)
 at_exit 'rm -f "$SLOW_SYNC"'
 
 coproc TALK { exec "$talk" "$control"; }
+at_exit "kill $TALK_PID 2>/dev/null"
 # say COMMAND: no answer;  ask CODE COMMAND: with that answer.
 say () { echo "$*" >&"${TALK[1]}"; }
 ask ()

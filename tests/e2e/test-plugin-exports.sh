@@ -18,6 +18,7 @@ start_nbdkit "$tmp/a.img" "$tmp/b.img"
 
 # A session that makes two sets, and stays until its input ends.
 coproc TALK { exec "$talk" "$(export_uri @control)"; }
+at_exit "kill $TALK_PID 2>/dev/null"
 ask ()
 {
   echo "$*" >&"${TALK[1]}"

@@ -18,6 +18,7 @@ truncate -s 8M "$tmp/a.img"
 start_nbdkit "$tmp/a.img"
 
 coproc TALK { exec "$talk" "$(export_uri @control)"; }
+at_exit "kill $TALK_PID 2>/dev/null"
 ask ()
 {
   echo "call 1 $*" >&"${TALK[1]}"
