@@ -80,7 +80,7 @@ now_ns (void)
 /* ---- exports */
 
 struct nbd_handle *
-open_export (const char *uri, const char *export)
+try_export (const char *uri, const char *export)
 {
   struct nbd_handle *h = nbd_create ();
   const char *query = strchr (uri, '?');
@@ -90,9 +90,21 @@ open_export (const char *uri, const char *export)
       || asprintf (&full, "%.*s%s%s", (int) (query - uri), uri, export, query)
            < 0)
     fail ("%s: cannot open %s", uri, export);
-  if (nbd_connect_uri (h, full) < 0)
-    fail ("%s: %s", full, nbd_get_error ());
+  if (nbd_connect_uri (h, full) < 0) {
+    nbd_close (h);
+    h = NULL;
+  }
   free (full);
+  return h;
+}
+
+struct nbd_handle *
+open_export (const char *uri, const char *export)
+{
+  struct nbd_handle *h = try_export (uri, export);
+
+  if (h == NULL)
+    fail ("%s of %s: %s", export, uri, nbd_get_error ());
   return h;
 }
 

@@ -32,6 +32,8 @@ uint64_t now_ns (void);
  * no export ("nbd+unix:///?socket=...").
  */
 struct nbd_handle *open_export (const char *uri, const char *export);
+/* The same; NULL if nobody serves it. */
+struct nbd_handle *try_export (const char *uri, const char *export);
 void close_export (struct nbd_handle *h);
 /* Read or write all of it, in pieces. */
 void read_export (struct nbd_handle *h, uint8_t *buf, uint64_t len);
