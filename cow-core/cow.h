@@ -197,7 +197,7 @@ int cow_set_new (struct cow_engine *e, const struct cow_set_options *options,
                  struct cow_error *err, struct cow_set **out);
 
 /* Claims the volume: -EBUSY if another unfinished set has it, -EEXIST if this
- * one has it already, -EDQUOT at the volume's snapshot limit, -ENOSPC beyond
+ * one has it already or the snapshot's id is in use, -EDQUOT at the volume's snapshot limit, -ENOSPC beyond
  * COW_SET_VOLUMES_MAX, -EROFS never (a read-only origin has snapshots too).
  */
 int cow_set_add (struct cow_set *s, struct cow_volume *v,

@@ -111,6 +111,17 @@ cow_set_put (struct cow_set *s)
   put_set (s);
 }
 
+/* Is there a snapshot of that id in a finished set? */
+static bool
+is_known_locked (const struct cow_engine *e, const struct cow_id *id)
+{
+  for (const struct cow_set *s = e->newest; s != NULL; s = s->older)
+    for (unsigned i = 0; i < s->members; i++)
+      if (cow_id_equal (&s->member[i].snapshot->id, id))
+        return true;
+  return false;
+}
+
 int
 cow_set_add (struct cow_set *s, struct cow_volume *v,
              const struct cow_id *snapshot, struct cow_error *err)
@@ -124,10 +135,15 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   rc = expect_locked (s, COW_SET_OPEN, err);
   if (rc < 0)
     return rc;
-  for (unsigned i = 0; i < s->members; i++)
+  for (unsigned i = 0; i < s->members; i++) {
     if (s->member[i].volume == v)
       return cow_error_set (err, -EEXIST, "%s: is in the set already",
                             v->name);
+    if (cow_id_equal (&s->member[i].snapshot->id, snapshot))
+      return cow_error_set (err, -EEXIST,
+                            "%s: another snapshot of the set has its id",
+                            v->name);
+  }
   if (s->members == COW_SET_VOLUMES_MAX)
     return cow_error_set (err, -ENOSPC, "a set has at most %d volumes",
                           COW_SET_VOLUMES_MAX);
@@ -145,15 +161,18 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   atomic_init (&snap->count, 1);
 
   cow_mutex_lock (&e->sets_lock);
-  if (slot->claim == NULL)
+  if (is_known_locked (e, snapshot))
+    rc = cow_error_set (err, -EEXIST, "%s: there is a snapshot of that id",
+                        v->name);
+  else if (slot->claim == NULL)
     slot->claim = s;
   else
-    rc = -EBUSY;
+    rc = cow_error_set (err, -EBUSY, "%s: another set of it is being made",
+                        v->name);
   cow_mutex_unlock (&e->sets_lock);
   if (rc < 0) {
     free (snap);
-    return cow_error_set (err, rc, "%s: another set of it is being made",
-                          v->name);
+    return rc;
   }
   s->member[s->members++] = (struct cow_member) {
     .volume = v,
@@ -175,6 +194,18 @@ drop_claims (struct cow_set *s)
     if (slot->claim == s)
       slot->claim = NULL;
   }
+}
+
+static void
+log_set (const struct cow_set *s, const char *what)
+{
+  char text[COW_ID_TEXT_SIZE];
+
+  cow_id_format (&s->id, text);
+  cow_log (COW_LOG_DEBUG,
+           "set: %s of %u volumes %s: held %llu us, settled %llu us", text,
+           s->members, what, (unsigned long long) s->hold_ns / 1000,
+           (unsigned long long) s->settle_ns / 1000);
 }
 
 static void
@@ -222,6 +253,7 @@ abort_locked (struct cow_set *s)
   }
   move_locked (s, COW_SET_ABORTED);
   drop_claims (s);
+  log_set (s, "is aborted");
 }
 
 int
@@ -477,6 +509,7 @@ cow_set_finish (struct cow_set *s, struct cow_error *err)
   cow_catalogue_add_locked (e, s);
   cow_mutex_unlock (&e->sets_lock);
   drop_claims (s);
+  log_set (s, "is made");
   return 0;
 }
 
