@@ -193,9 +193,10 @@ def write(bench, o, began):
         'began': began,
         'ended': time.time(),
         'options': dict(vars(o)),
-        'machine': system.describe(o.dir or o.output, os.path.dirname(__file__)),
+        'machine': system.describe(o.dir or o.output,
+                                   os.path.dirname(__file__)),
         'results': [c.result() for c in bench.comparisons],
-        'runs': [{**r, 'row': c.row, 'title': c.title, 'of': c.state}
+        'runs': [{**r, 'row': c.row, 'title': c.title}
                  for c in bench.comparisons for r in c.runs],
         'extra': bench.extra,
         'failures': bench.failures,

@@ -22,7 +22,8 @@ def process_cpu(pid):
     """Seconds of processor time, all threads."""
     with open(f'/proc/{pid}/stat') as f:
         fields = f.read().rsplit(')', 1)[1].split()
-    return {'user': int(fields[11]) / _TICKS, 'system': int(fields[12]) / _TICKS}
+    return {'user': int(fields[11]) / _TICKS,
+            'system': int(fields[12]) / _TICKS}
 
 
 def process_memory(pid):
