@@ -289,6 +289,15 @@ wait_earlier (struct cow_volume *v, uint32_t epoch, uint64_t first,
   }
 }
 
+/* What a client is told of a write that is refused for a snapshot's sake: an
+ * error that a disk can have.
+ */
+static int
+refusal (int rc)
+{
+  return rc == -ENOSPC || rc == -ENOBUFS ? -ENOSPC : -EIO;
+}
+
 int
 cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
                  struct cow_root *root, uint64_t offset, uint64_t len,
@@ -314,8 +323,10 @@ cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
       at += n;
       continue;
     }
-    if (v->protect_snapshot)
+    if (v->protect_snapshot) {
+      rc = refusal (rc);
       break;
+    }
     /* Room is made, or the snapshots that asked for the copy are gone. */
     v->relieve (v->opaque, v, rc);
     rc = 0;

@@ -122,7 +122,7 @@ enum cow_touch {
 };
 
 /* Preserve what a write of bytes [offset, offset + len), admitted with pass,
- * needs preserved.  0, or (protect=snapshot only) -errno.
+ * needs preserved.  0, or (protect=snapshot only) -ENOSPC or -EIO.
  */
 int cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
                      struct cow_root *root, uint64_t offset, uint64_t len,
