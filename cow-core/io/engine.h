@@ -54,6 +54,8 @@ int cow_posix_punch (struct cow_file *f, uint64_t offset, uint64_t len);
 int cow_posix_zero (struct cow_file *f, uint64_t offset, uint64_t len,
                     bool may_punch);
 int cow_posix_allocate (struct cow_file *f, uint64_t offset, uint64_t len);
+int cow_posix_space (struct cow_file *f, uint64_t *free_bytes,
+                     uint64_t *total_bytes);
 int cow_posix_extent (struct cow_file *f, uint64_t offset,
                       enum cow_extent_kind *kind, uint64_t *len);
 int cow_posix_advise_random (struct cow_file *f);
@@ -69,6 +71,7 @@ int cow_posix_advise_random (struct cow_file *f);
   .punch = cow_posix_punch,                                             \
   .zero = cow_posix_zero,                                               \
   .allocate = cow_posix_allocate,                                       \
+  .space = cow_posix_space,                                             \
   .extent = cow_posix_extent,                                           \
   .advise_random = cow_posix_advise_random
 

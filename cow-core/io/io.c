@@ -124,6 +124,13 @@ cow_file_zero (struct cow_file *f, uint64_t offset, uint64_t len,
 }
 
 int
+cow_file_space (struct cow_file *f, uint64_t *free_bytes,
+                uint64_t *total_bytes)
+{
+  return f->io->ops->space (f, free_bytes, total_bytes);
+}
+
+int
 cow_file_allocate (struct cow_file *f, uint64_t offset, uint64_t len)
 {
   if (!in_range (offset, len))

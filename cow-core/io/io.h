@@ -112,6 +112,8 @@ struct cow_io_ops {
   int (*punch) (struct cow_file *f, uint64_t offset, uint64_t len);
   int (*zero) (struct cow_file *f, uint64_t offset, uint64_t len, bool may_punch);
   int (*allocate) (struct cow_file *f, uint64_t offset, uint64_t len);
+  int (*space) (struct cow_file *f, uint64_t *free_bytes,
+                uint64_t *total_bytes);
   int (*extent) (struct cow_file *f, uint64_t offset, enum cow_extent_kind *kind,
                  uint64_t *len);
   int (*advise_random) (struct cow_file *f);
@@ -203,6 +205,10 @@ int cow_file_zero (struct cow_file *f, uint64_t offset, uint64_t len,
  * can't preallocate.
  */
 int cow_file_allocate (struct cow_file *f, uint64_t offset, uint64_t len);
+
+/* What the file's file system has left for such as us, and has in all. */
+int cow_file_space (struct cow_file *f, uint64_t *free_bytes,
+                    uint64_t *total_bytes);
 
 /* The kind of the extent at offset and how far it goes on, at least 1 byte,
  * at most to the end of the file.  Devices, and files that can't tell: DATA.

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -203,6 +204,19 @@ cow_posix_allocate (struct cow_file *f, uint64_t offset, uint64_t len)
     return offset + len <= f->info.size_bytes ? 0 : -ENOSPC;
   r = try_fallocate (f, 0, offset, len);
   return r == -EDQUOT ? -ENOSPC : r;
+}
+
+int
+cow_posix_space (struct cow_file *f, uint64_t *free_bytes,
+                 uint64_t *total_bytes)
+{
+  struct statvfs st;
+
+  if (fstatvfs (posix (f)->fd, &st) == -1)
+    return -errno;
+  *free_bytes = (uint64_t) st.f_bavail * st.f_frsize;
+  *total_bytes = (uint64_t) st.f_blocks * st.f_frsize;
+  return 0;
 }
 
 static int

@@ -144,6 +144,15 @@ lose_all (struct cow_engine *e)
                                           COW_LOST_STORE_ERROR));
 }
 
+static bool
+is_anything_live (struct cow_engine *e)
+{
+  for (unsigned i = 0; i < e->volumes; i++)
+    if (cow_volume_lives (e->volume[i]->volume) > 0)
+      return true;
+  return false;
+}
+
 bool
 cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
 {
@@ -160,6 +169,8 @@ cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
     did |= run_trims (e->volume[i]);
     did |= tidy_root (e, e->volume[i]);
   }
+  if (!did && !is_anything_live (e))
+    did = cow_store_give_back (e->store);
   if (!did) {
     cow_store_wait (e->store, deadline_ns);
     cow_store_status (e->store, &status);

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * One worker at a time writes full segments, several in flight, into space
- * that was allocated before; readers read past it.  The lock is never held
+ * that was taken before (store-space.c); readers read past it.  The lock is never held
  * over I/O.
  */
 #include "config.h"
@@ -16,13 +16,11 @@
 #include "store/store-priv.h"
 
 #define WRITES_IN_FLIGHT 16u
-#define ALLOCATE_SEGMENTS 64u
 /* With writes in flight the worker looks for new work this often. */
 #define LOOK_NS (20 * COW_NS_PER_MS)
 
-/* Nothing that the store says is believed from here on. */
-static void
-fail (struct cow_store *s, int code, const char *what)
+void
+cow_store_fail (struct cow_store *s, int code, const char *what)
 {
   bool first;
 
@@ -46,7 +44,7 @@ segment_written (struct cow_request *req, int result)
 
   if (result < 0) {
     /* The buffer stays FULL-like for its readers: the data is good there. */
-    fail (s, result, "writing a segment");
+    cow_store_fail (s, result, "writing a segment");
     return;
   }
   LOCK_FOR_SCOPE (&s->lock);
@@ -55,27 +53,6 @@ segment_written (struct cow_request *req, int result)
   if (g->live == 0)
     cow_store_to_limbo_locked (s, b->segment);
   cow_cond_broadcast (&s->room);
-}
-
-static int
-allocate_for (struct cow_store *s, uint32_t segment)
-{
-  uint64_t end = s->allocated_segments;
-  int rc;
-
-  if (segment < end)
-    return 0;
-  while (end <= segment)
-    end += ALLOCATE_SEGMENTS;
-  if (end > s->segments_max)
-    end = s->segments_max;
-  rc = cow_file_allocate (s->file, segment_offset (s, s->allocated_segments),
-                          (end - s->allocated_segments) * s->segment_bytes);
-  if (rc == -EOPNOTSUPP)
-    rc = 0;
-  if (rc == 0)
-    s->allocated_segments = end;
-  return rc;
 }
 
 static bool
@@ -104,22 +81,18 @@ submit_one (struct cow_store *s)
     cow_checksum ((uint8_t *) h + 16, sizeof *h - 16,
                   seed_of (s, first_place (b->segment),
                            from_le32 (h->generation))));
-  rc = allocate_for (s, b->segment);
-  if (rc == 0) {
-    b->request = (struct cow_request) {
-      .op = COW_OP_WRITE,
-      .file = s->file,
-      .buf = b->mem,
-      .len = s->segment_bytes,
-      .offset = segment_offset (s, b->segment),
-      .done = segment_written,
-      .opaque = b,
-    };
-    rc = cow_queue_submit (s->queue, &b->request);
-  }
+  b->request = (struct cow_request) {
+    .op = COW_OP_WRITE,
+    .file = s->file,
+    .buf = b->mem,
+    .len = s->segment_bytes,
+    .offset = segment_offset (s, b->segment),
+    .done = segment_written,
+    .opaque = b,
+  };
+  rc = cow_queue_submit (s->queue, &b->request);
   if (rc < 0)
-    fail (s, rc, rc == -ENOSPC ? "no room in its file system"
-                               : "writing a segment");
+    cow_store_fail (s, rc, "writing a segment");
   return true;
 }
 
@@ -164,7 +137,7 @@ cow_store_work (struct cow_store *s)
     return false;
   if (s->queue == NULL
       && cow_queue_new (s->io, WRITES_IN_FLIGHT, &s->queue) < 0)
-    fail (s, -ENOMEM, "making its queue");
+    cow_store_fail (s, -ENOMEM, "making its queue");
   if (s->queue != NULL) {
     while (s->queue->in_flight < WRITES_IN_FLIGHT && submit_one (s))
       any = true;
@@ -172,6 +145,8 @@ cow_store_work (struct cow_store *s)
       any = true;
   }
   if (empty_limbo (s))
+    any = true;
+  if (cow_store_grow (s))
     any = true;
   atomic_store (&s->working, false);
   return any;

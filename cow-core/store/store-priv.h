@@ -81,13 +81,20 @@ struct cow_store {
   struct segment *segment;      /* address space for segments_max */
   uint32_t segments;            /* ever used */
   uint32_t in_use;              /* not FREE */
+  /* Segments that the file has space for; numbers from there on can't be
+   * begun.  Space is taken ahead, by one at a time.
+   */
+  uint32_t granted;
+  bool growing;
+  bool wanted;                  /* somebody is about to begin a segment */
+  bool no_space;                /* the file system had none at the last try */
+  uint64_t next_try_ns;         /* with no_space */
   uint32_t free_head, limbo_head;
   uint32_t full;                /* buffers waiting to be written */
   uint64_t written_bytes, live_blocks, freed_turns;
 
   /* The worker's own. */
   struct cow_queue *queue;
-  uint64_t allocated_segments;  /* preallocated in the file */
   _Atomic bool working;
 };
 
@@ -133,5 +140,13 @@ header_of (const struct buffer *b)
  */
 void cow_store_to_limbo_locked (struct cow_store *s, uint32_t segment)
   COW_REQUIRES (s->lock);
+
+/* store-space.c: take space for more segments, where there is need.  Returns
+ * whether there is more now.
+ */
+bool cow_store_grow (struct cow_store *s);
+
+/* store-file.c: nothing that the store says is believed from here on. */
+void cow_store_fail (struct cow_store *s, int code, const char *what);
 
 #endif /* COW_STORE_PRIV_H */

@@ -116,8 +116,8 @@ cow_store_free (struct cow_store *s)
   free (s);
 }
 
-int
-cow_store_prepare (struct cow_store *s, struct cow_error *err)
+static int
+take_file_and_ring (struct cow_store *s, struct cow_error *err)
 {
   int rc;
   LOCK_FOR_SCOPE (&s->lock);
@@ -150,6 +150,36 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
   return 0;
 }
 
+int
+cow_store_prepare (struct cow_store *s, struct cow_error *err)
+{
+  int rc = take_file_and_ring (s, err);
+  bool room;
+
+  if (rc < 0)
+    return rc;
+  cow_mutex_lock (&s->lock);
+  s->next_try_ns = 0;           /* a new set is worth a new try */
+  s->wanted = true;
+  cow_mutex_unlock (&s->lock);
+  (void) cow_store_grow (s);
+  cow_mutex_lock (&s->lock);
+  room = s->segments < s->granted || s->free_head != NO_SEGMENT
+         || s->filling < s->ring_segments;
+  rc = s->failed ? -EIO : 0;
+  cow_mutex_unlock (&s->lock);
+  if (rc < 0)
+    return cow_error_set (err, rc,
+                          "store: it has failed; restart the server");
+  if (!room)
+    return cow_error_set (err, -ENOSPC,
+                          "store: no room in %s: its file system has less "
+                          "than store-reserve left, or store-limit is "
+                          "reached; delete sets, or free space there",
+                          s->directory);
+  return 0;
+}
+
 /* A segment number for use: one that was freed, else a new one. */
 static uint32_t
 take_segment (struct cow_store *s)
@@ -158,7 +188,7 @@ take_segment (struct cow_store *s)
 
   if (n != NO_SEGMENT)
     s->free_head = s->segment[n].next;
-  else if (s->segments < s->segments_max)
+  else if (s->segments < s->granted)
     n = s->segments++;
   else
     return NO_SEGMENT;
@@ -202,8 +232,20 @@ start_header (struct cow_store *s, struct buffer *b)
   h->block_bytes = to_le32 (s->block_bytes);
 }
 
-/* Make a buffer the one that is filled.  0, -EAGAIN (none is free now), or
- * -ENOSPC.
+/* Will there be more space than is granted?  The worker is told to see. */
+static bool
+may_grow (struct cow_store *s)
+{
+  if (s->granted == s->segments_max
+      || (s->no_space && cow_now_ns () < s->next_try_ns))
+    return false;
+  s->wanted = s->woken = true;
+  cow_cond_signal (&s->work);
+  return true;
+}
+
+/* Make a buffer the one that is filled.  0, -EAGAIN (none is free now, or no
+ * space as yet), or -ENOSPC.
  */
 static int
 start_segment (struct cow_store *s)
@@ -216,7 +258,7 @@ start_segment (struct cow_store *s)
     return -EAGAIN;
   segment = take_segment (s);
   if (segment == NO_SEGMENT)
-    return -ENOSPC;
+    return may_grow (s) ? -EAGAIN : -ENOSPC;
   b = &s->buffer[n];
   if (b->segment != NO_SEGMENT)
     s->segment[b->segment].buffer = NO_BUFFER;
@@ -248,8 +290,7 @@ cow_store_reserve (struct cow_store *s, unsigned blocks, uint64_t deadline_ns,
       break;
     if (rc == -ENOSPC)
       return rc;
-    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns)
-        && find_buffer (s) == s->ring_segments)
+    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
       return -ETIMEDOUT;
   }
   b = &s->buffer[s->filling];
@@ -395,7 +436,7 @@ cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
-  while (s->free_head == NO_SEGMENT && s->segments >= s->segments_max
+  while (s->free_head == NO_SEGMENT && s->segments >= s->granted
          && !s->failed)
     if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
       return false;
@@ -409,7 +450,7 @@ cow_store_status (struct cow_store *s, struct cow_store_status *out)
 
   out->limit_bytes = s->limit_bytes;
   out->used_bytes = s->live_blocks * s->block_bytes;
-  out->file_bytes = (uint64_t) s->in_use * s->segment_bytes;
+  out->file_bytes = (uint64_t) s->granted * s->segment_bytes;
   out->ring_bytes
     = s->prepared ? (uint64_t) s->ring_segments * s->segment_bytes : 0;
   out->ring_dirty_bytes = 0;

@@ -124,6 +124,11 @@ bool cow_store_work (struct cow_store *s);
 void cow_store_wait (struct cow_store *s, uint64_t deadline_ns);
 void cow_store_wake (struct cow_store *s);
 
+/* Give the file's space back if nobody needs any of it: for when there is no
+ * snapshot.  Not beside cow_store_work().  Returns whether it did.
+ */
+bool cow_store_give_back (struct cow_store *s);
+
 /* Wait for room to come free, until deadline_ns: false if none came. */
 bool cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns);
 

@@ -98,6 +98,21 @@ sim_allocate (struct cow_file *f, uint64_t offset, uint64_t len)
 }
 
 static int
+sim_space (struct cow_file *f, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+  struct sim_disk *d = sim_disk_of (f->io);
+  uint64_t used = 0;
+  LOCK_FOR_SCOPE (&d->lock);
+
+  *total_bytes = d->options.capacity_bytes ? d->options.capacity_bytes
+                                           : UINT64_C (1) << 48;
+  for (const struct sim_inode *i = d->inodes; i; i = i->next)
+    used += i->now.chunks * SIM_CHUNK_BYTES;
+  *free_bytes = used < *total_bytes ? *total_bytes - used : 0;
+  return 0;
+}
+
+static int
 sim_extent (struct cow_file *f, uint64_t offset, enum cow_extent_kind *kind,
             uint64_t *len)
 {
@@ -277,6 +292,7 @@ const struct cow_io_ops sim_disk_ops = {
   .punch = sim_punch,
   .zero = sim_zero,
   .allocate = sim_allocate,
+  .space = sim_space,
   .extent = sim_extent,
   .advise_random = sim_advise_random,
   .queue_new = sim_queue_new,
