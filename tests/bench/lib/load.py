@@ -32,7 +32,10 @@ class Job:
 
 
 def fio_args(uri, job, size, seed, extra=()):
-    args = ['fio', f'--name={job.name}', '--ioengine=nbd', f'--uri={uri}',
+    # In a thread: a job that is a process leaves the group of its parent, and
+    # would outlive it, or not stop with it.
+    args = ['fio', f'--name={job.name}', '--thread', '--ioengine=nbd',
+            f'--uri={uri}',
             f'--rw={job.rw}', f'--bs={job.bs}', f'--iodepth={job.depth}',
             f'--size={size}', f'--randseed={seed}', '--norandommap=0',
             '--clat_percentiles=1', f'--percentile_list={PERCENTILES}',

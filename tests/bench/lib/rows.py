@@ -81,9 +81,10 @@ class Rows:
         self.qemu_nbd = Contestant('qemu-nbd', 'qemu-nbd')
 
     def plain_jobs(self):
+        more = self.deep if self.quick else 2 * self.deep
         jobs = [
-            Job('randread-16', 'randread', 4 * KIB, 16, self.deep),
-            Job('randwrite-16', 'randwrite', 4 * KIB, 16, self.deep),
+            Job('randread-16', 'randread', 4 * KIB, 16, more, cap=6),
+            Job('randwrite-16', 'randwrite', 4 * KIB, 16, more, cap=6),
             Job('randread-1', 'randread', 4 * KIB, 1, self.shallow),
             Job('randwrite-1', 'randwrite', 4 * KIB, 1, self.shallow),
             Job('read-1m', 'read', MIB, 4),

@@ -106,6 +106,15 @@ class Clients:
     def wait(self):
         return [p.wait() for p in self.processes]
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for p in self.processes:
+            if p.poll() is None:
+                p.terminate()
+                p.wait()
+
     def latencies(self):
         """(milliseconds since 1970, microseconds), in no order."""
         out = []
@@ -144,22 +153,22 @@ def window_percentiles(latencies, times_ms, period_ms):
             'requests': [len(inside), len(outside)]}
 
 
-def hold_phase(bench, server, control, size, sets, keep, period=0.3):
-    """SETS sets, one each PERIOD seconds, under load.
+def take_sets(control, times, sets, keep, period):
+    """SETS sets, one each PERIOD seconds; their instants go to TIMES.
 
     keep 'between': a set is deleted in the middle of its period, long before
     the next; 'through': after the next one has been made, so that there is
     always one alive; 'none': no sets, only their times.
     """
-    clients = Clients(server, bench.work, size, sets * period + 3)
-    time.sleep(1.5)
-    times, steps, infos, last = [], [], [], None
     names = [f'v{i}' for i in range(VOLUMES)]
+    steps, infos, last = [], [], None
     start = time.monotonic()
+
+    def sleep_until(at):
+        time.sleep(max(0, start + at - time.monotonic()))
+
     for n in range(sets):
-        wait = start + n * period - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
+        sleep_until(n * period)
         if keep == 'none':
             times.append(time.time() * 1000)
             continue
@@ -172,15 +181,23 @@ def hold_phase(bench, server, control, size, sets, keep, period=0.3):
             last, old = set_id, last
         else:
             old = set_id
-            time.sleep(max(0, start + n * period + (WINDOW_MS + 10) / 1000 -
-                           time.monotonic()))
+            sleep_until(n * period + (WINDOW_MS + 10) / 1000)
         if old:
             control.delete(old)
     if last:
         control.delete(last)
-    if any(clients.wait()):
-        raise load.LoadError('a client of row j has failed')
-    windows = window_percentiles(clients.latencies(), times, period * 1000)
+    return steps, infos
+
+
+def hold_phase(bench, server, control, size, sets, keep, period=0.3):
+    times = []
+    with Clients(server, bench.work, size, sets * period + 3) as clients:
+        time.sleep(1.5)
+        steps, infos = take_sets(control, times, sets, keep, period)
+        if any(clients.wait()):
+            raise load.LoadError('a client of row j has failed')
+        windows = window_percentiles(clients.latencies(), times,
+                                     period * 1000)
     return {'infos': infos, 'steps': steps, 'windows': windows}
 
 
@@ -380,18 +397,17 @@ def reader(run, kind):
                          ['--time_based'] +
                          (['--rate=1m'] if kind == 'slow' else []))
     p = subprocess.Popen(args, cwd=run.bench.work, stdin=subprocess.DEVNULL,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                         start_new_session=True)
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.7)
         if kind == 'stopped':
-            # fio works in a child: the whole of its group.
-            os.killpg(p.pid, signal.SIGSTOP)
+            p.send_signal(signal.SIGSTOP)
             time.sleep(0.1)
         yield
+        if p.poll() is not None:
+            raise load.LoadError('the reader has ended before the writers')
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(p.pid, signal.SIGKILL)
+        p.kill()
         p.wait()
 
 
