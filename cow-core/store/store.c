@@ -158,15 +158,24 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
 
   if (rc < 0)
     return rc;
-  cow_mutex_lock (&s->lock);
-  s->next_try_ns = 0;           /* a new set is worth a new try */
-  s->wanted = true;
-  cow_mutex_unlock (&s->lock);
-  (void) cow_store_grow (s);
-  cow_mutex_lock (&s->lock);
-  room = s->segments < s->granted || s->free_head != NO_SEGMENT
-         || s->filling < s->ring_segments;
-  rc = s->failed ? -EIO : 0;
+  for (;;) {
+    cow_mutex_lock (&s->lock);
+    s->next_try_ns = 0;         /* a new set is worth a new try */
+    s->wanted = true;
+    cow_mutex_unlock (&s->lock);
+    (void) cow_store_grow (s);
+    cow_mutex_lock (&s->lock);
+    room = s->segments < s->granted || s->free_head != NO_SEGMENT
+           || s->filling < s->ring_segments;
+    rc = s->failed ? -EIO : 0;
+    /* The worker may have been taking space, or giving all of it back. */
+    if (room || rc < 0
+        || (!s->growing && (s->no_space || s->granted == s->segments_max)))
+      break;
+    if (s->growing)
+      cow_cond_wait_until (&s->room, &s->lock, COW_NEVER);
+    cow_mutex_unlock (&s->lock);
+  }
   cow_mutex_unlock (&s->lock);
   if (rc < 0)
     return cow_error_set (err, rc,
@@ -450,7 +459,7 @@ cow_store_status (struct cow_store *s, struct cow_store_status *out)
 
   out->limit_bytes = s->limit_bytes;
   out->used_bytes = s->live_blocks * s->block_bytes;
-  out->file_bytes = (uint64_t) s->granted * s->segment_bytes;
+  out->file_bytes = (uint64_t) s->in_use * s->segment_bytes;
   out->ring_bytes
     = s->prepared ? (uint64_t) s->ring_segments * s->segment_bytes : 0;
   out->ring_dirty_bytes = 0;
