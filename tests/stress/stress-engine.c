@@ -10,6 +10,7 @@
  *
  *   stress-engine [--seed N] [--sets N] [--io uring|sync|auto] [--ring SEGMENTS]
  *                 [--block BYTES] [--blocks N] [--limit BYTES] [--direct]
+ *                 [--trims PERCENT]
  *
  * Without options: a few kinds of engine, one after another.  With --limit the
  * store is too small: then snapshots may be lost, but no write may fail.
@@ -66,6 +67,7 @@ static struct {
   enum cow_cache cache;
   uint64_t blocks;
   uint64_t limit_bytes;         /* of the store; 0: no snapshot may be lost */
+  unsigned trims;               /* percent of the changes; as many zeroes */
   char dir[256];
 
   struct cow_engine *engine;
@@ -91,13 +93,13 @@ fail (const char *fmt, ...)
   va_end (args);
   fprintf (stderr,
            "\nrepeat with: stress/stress-engine --seed %llu --sets %u --io %s"
-           " --ring %u --block %u --blocks %llu --limit %llu%s\n",
+           " --ring %u --block %u --blocks %llu --limit %llu --trims %u%s\n",
            (unsigned long long) t.seed, t.sets,
            t.options.io == COW_IO_URING  ? "uring"
            : t.options.io == COW_IO_SYNC ? "sync" : "auto",
            t.options.ring_segments, t.options.block_bytes,
            (unsigned long long) t.blocks,
-           (unsigned long long) t.limit_bytes,
+           (unsigned long long) t.limit_bytes, t.trims,
            t.cache == COW_CACHE_NONE ? " --direct" : "");
   _exit (1);
 }
@@ -164,9 +166,10 @@ write_all_the_time (void *arg)
   uint8_t *buf = room (t.size[0] + t.size[1]);
 
   while (!atomic_load (&t.stop)) {
-    unsigned v = below (&state, VOLUMES), what = below (&state, 40);
-    enum history_kind kind = what < 36 ? HISTORY_WRITE
-                             : what < 38 ? HISTORY_ZERO : HISTORY_TRIM;
+    unsigned v = below (&state, VOLUMES), what = below (&state, 100);
+    enum history_kind kind = what < t.trims       ? HISTORY_TRIM
+                             : what < 2 * t.trims ? HISTORY_ZERO
+                                                  : HISTORY_WRITE;
     uint64_t first;
     uint32_t count;
     size_t number;
@@ -570,7 +573,12 @@ run (void)
     make_set (&state);
     if (below (&state, 4) == 0)
       delete_kept (&t.kept[below (&state, SETS_MAX)]);
-    if (below (&state, 8) == 0)
+    /* For a while none at all: then nothing is copied, and what was put off is
+     * done.
+     */
+    for (unsigned i = 0; i < SETS_MAX && t.made % 8 == 7; i++)
+      delete_kept (&t.kept[i]);
+    if (below (&state, 8) == 0 || t.made % 8 == 7)
       cow_sleep_ns (below (&state, 5000) * 1000);
   }
   atomic_store (&t.stop, true);
@@ -609,12 +617,14 @@ run_all (void)
     uint32_t block_bytes;
     uint64_t blocks, limit_bytes;
     enum cow_cache cache;
+    unsigned trims;
   } kinds[] = {
-    { COW_IO_SYNC, 2, 4096, 40, 0, COW_CACHE_WRITEBACK },
-    { COW_IO_URING, 2, 4096, 600, 0, COW_CACHE_WRITEBACK },
-    { COW_IO_AUTO, 4, 65536, 20, 0, COW_CACHE_WRITEBACK },
-    { COW_IO_AUTO, 2, 4096, 200, 0, COW_CACHE_NONE },
-    { COW_IO_AUTO, 3, 4096, 1200, 8 << 20, COW_CACHE_WRITEBACK },
+    { COW_IO_SYNC, 2, 4096, 40, 0, COW_CACHE_WRITEBACK, 5 },
+    { COW_IO_AUTO, 2, 4096, 30, 0, COW_CACHE_WRITEBACK, 35 },
+    { COW_IO_URING, 2, 4096, 600, 0, COW_CACHE_WRITEBACK, 5 },
+    { COW_IO_AUTO, 4, 65536, 20, 0, COW_CACHE_WRITEBACK, 5 },
+    { COW_IO_AUTO, 2, 4096, 200, 0, COW_CACHE_NONE, 5 },
+    { COW_IO_AUTO, 3, 4096, 1200, 6 << 20, COW_CACHE_WRITEBACK, 5 },
   };
   uint64_t seed = t.seed;
   unsigned sets = t.sets;
@@ -629,6 +639,7 @@ run_all (void)
     t.limit_bytes = kinds[i].limit_bytes;
     t.blocks = kinds[i].blocks;
     t.cache = kinds[i].cache;
+    t.trims = kinds[i].trims;
     run ();
   }
 }
@@ -645,6 +656,7 @@ main (int argc, char **argv)
     { "blocks", required_argument, NULL, 'B' },
     { "limit", required_argument, NULL, 'l' },
     { "direct", no_argument, NULL, 'd' },
+    { "trims", required_argument, NULL, 't' },
     { NULL, 0, NULL, 0 },
   };
   const char *seed = getenv ("COWSET_SEED");
@@ -655,6 +667,7 @@ main (int argc, char **argv)
                 : (uint64_t) time (NULL) * 1000 + (uint64_t) getpid () % 1000;
   t.sets = THREAD_SANITIZED ? 40 : 100;
   t.blocks = 40;
+  t.trims = 5;
   t.options.ring_segments = 2;
   t.options.block_bytes = 4096;
   while ((c = getopt_long (argc, argv, "", options, NULL)) != -1) {
@@ -671,6 +684,7 @@ main (int argc, char **argv)
     case 'B': t.blocks = strtoull (optarg, NULL, 0); break;
     case 'l': t.limit_bytes = strtoull (optarg, NULL, 0); break;
     case 'd': t.cache = COW_CACHE_NONE; break;
+    case 't': t.trims = strtoul (optarg, NULL, 0); break;
     default: return 2;
     }
   }
