@@ -75,7 +75,8 @@ void cow_engine_wake (struct cow_engine *e);
 
 struct cow_engine_status {
   uint64_t store_limit_bytes, store_used_bytes; /* used: live exceptions */
-  uint64_t store_file_bytes;    /* allocated by the store's file */
+  uint64_t store_file_bytes;    /* segments in use; the file takes its space
+                                 * ahead of that, 64 MiB at a time */
   uint64_t ring_bytes, ring_dirty_bytes;
   uint64_t map_bytes;           /* memory of exceptions and bitmaps */
   uint64_t exceptions;          /* live, in blocks */
@@ -243,7 +244,7 @@ struct cow_snapshot_info {
   char volume[COW_NAME_MAX + 1];
   uint64_t size_bytes;
   enum cow_snapshot_end end;
-  uint64_t exceptions;          /* of its own epoch, in blocks */
+  uint64_t exceptions;          /* filed while it was the newest, in blocks */
 };
 struct cow_set_info {
   struct cow_id id;

@@ -70,6 +70,7 @@ fill_info (const struct cow_set *s, enum cow_set_state state,
     info->id = snap->id;
     memcpy (info->volume, snap->volume->name, sizeof info->volume);
     info->size_bytes = snap->volume->size_bytes;
+    info->exceptions = atomic_load (&snap->exceptions);
     info->end = (enum cow_snapshot_end) atomic_load (&snap->end);
   }
 }

@@ -93,6 +93,12 @@ struct cow_slot_of_volume *cow_engine_slot (struct cow_engine *e,
 void cow_engine_relieve (void *opaque, struct cow_volume *v, int code);
 void cow_engine_swept (void *opaque, struct cow_volume *v);
 
+/* Take what the store needs for a set: -ENOSPC only if there is no room, none
+ * is on its way back, and no older set would make some.
+ */
+int cow_engine_take_store (struct cow_engine *e, uint64_t deadline_ns,
+                           struct cow_error *err);
+
 /* Wait until every writer of an earlier epoch of v has left, and give its root
  * back.  False on the deadline.
  */

@@ -345,7 +345,7 @@ cow_set_prepare (struct cow_set *s, uint64_t deadline_ns,
   if (rc < 0)
     return rc;
 
-  rc = cow_store_prepare (s->engine->store, err);
+  rc = cow_engine_take_store (s->engine, deadline_ns, err);
   for (unsigned i = 0; rc == 0 && i < s->members; i++)
     rc = is_aborted (s)
            ? cow_error_set (err, -ECANCELED, "the set was aborted")

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "set/engine.h"
@@ -281,4 +282,27 @@ cow_engine_relieve (void *opaque, struct cow_volume *v, int code)
     end = COW_LOST_ORIGIN_ERROR;
   atomic_fetch_add (&e->invalidated,
                     cow_volume_end_all (v, UINT32_MAX, end));
+}
+
+int
+cow_engine_take_store (struct cow_engine *e, uint64_t deadline_ns,
+                       struct cow_error *err)
+{
+  struct cow_error full = COW_ERROR_INIT;
+  uint64_t limit_ns = cow_now_ns () + e->options.store_timeout_ns;
+  int rc = cow_store_prepare (e->store, &full);
+
+  limit_ns = COW_MIN (limit_ns, deadline_ns);
+  if (rc == -ENOSPC && sweeps_pending (e)) {
+    /* The segments that a sweep freed come back a moment after it. */
+    if (wait_sweeps (e, limit_ns))
+      (void) cow_store_wait_room (e->store,
+                                  COW_MIN (limit_ns, cow_now_ns ()
+                                                       + COW_NS_PER_S));
+    memset (&full, 0, sizeof full);
+    rc = cow_store_prepare (e->store, &full);
+  }
+  if (rc == -ENOSPC && !e->options.protect_snapshot && is_anything_live (e))
+    return 0;
+  return rc < 0 ? cow_error_set (err, rc, "%s", full.text) : 0;
 }

@@ -102,7 +102,7 @@ unfile_useless (struct cow_volume *v, uint32_t epoch, uint32_t newest,
                 uint64_t first, unsigned n, const uint32_t *before,
                 const cow_place *places)
 {
-  uint32_t now = cow_volume_live_max (v, epoch);
+  uint32_t now = cow_volume_live_count (v, epoch, n);
 
   if (now == newest)
     return;
@@ -341,7 +341,7 @@ punch_blocks (struct cow_volume *v, uint64_t first, uint64_t last)
 {
   uint64_t from = first << v->block_shift;
   uint64_t to = COW_MIN ((last + 1) << v->block_shift, v->size_bytes);
-  int rc = cow_file_punch (v->file, from, to - from);
+  int rc = cow_origin_punch (v, to - from, from);
 
   return rc == -EOPNOTSUPP ? 0 : rc;
 }

@@ -3,10 +3,11 @@
  *
  * cache=writeback: any offset, length and memory.  cache=none: O_DIRECT wants
  * all three aligned; aligned requests go straight through, others by way of an
- * aligned buffer.  A write that covers a part of a sector reads it first,
- * under edge_lock, so that two such writes of one sector don't lose each
- * other's bytes.  Whole sectors need no lock: a whole write beside a partial
- * one of the same sector may land in either order, as on a disk.
+ * aligned buffer.  A write that covers a part of a sector reads the sector,
+ * patches it and writes it back; meanwhile nothing else may change it, or the
+ * old bytes around the patch would undo that.  So each change of a direct file
+ * is in a list with its sectors: those that patch exclude, and are excluded
+ * by, all that meet them; the others pass side by side.
  *
  * The last sector of a file whose length is no multiple of it can't be written
  * with O_DIRECT without growing the file: it goes through tail_file (buffered,
@@ -84,6 +85,52 @@ cow_origin_read (struct cow_volume *v, void *buf, size_t len, uint64_t offset)
   return cow_file_pread (v->tail_file, buf, len, offset);
 }
 
+/* A change of a direct file on its way. */
+struct cow_edge {
+  uint64_t first, end;          /* bytes, whole sectors */
+  bool patches;
+  struct cow_edge *next, **link;
+};
+
+static bool
+is_met_locked (const struct cow_volume *v, const struct cow_edge *e)
+{
+  for (const struct cow_edge *o = v->edges; o != NULL; o = o->next)
+    if (o->first < e->end && e->first < o->end && (o->patches || e->patches))
+      return true;
+  return false;
+}
+
+static void
+begin_change (struct cow_volume *v, struct cow_edge *e, uint64_t len,
+              uint64_t offset)
+{
+  uint32_t align = v->file->info.align_bytes;
+  LOCK_FOR_SCOPE (&v->edge_lock);
+
+  e->first = cow_round_down (offset, align);
+  e->end = cow_round_up (offset + len, align);
+  e->patches = e->first != offset || e->end != offset + len;
+  while (is_met_locked (v, e))
+    cow_cond_wait_until (&v->edge_done, &v->edge_lock, COW_NEVER);
+  e->next = v->edges;
+  e->link = &v->edges;
+  if (e->next)
+    e->next->link = &e->next;
+  v->edges = e;
+}
+
+static void
+end_change (struct cow_volume *v, struct cow_edge *e)
+{
+  LOCK_FOR_SCOPE (&v->edge_lock);
+
+  *e->link = e->next;
+  if (e->next)
+    e->next->link = e->link;
+  cow_cond_broadcast (&v->edge_done);
+}
+
 /* Less than a sector at one of the ends of a write. */
 static int
 write_edge (struct cow_volume *v, const void *buf, size_t len,
@@ -97,10 +144,6 @@ write_edge (struct cow_volume *v, const void *buf, size_t len,
   assert (offset + len <= first + align);
   if (sector == NULL)
     return -ENOMEM;
-  /* XXX The one lock that is held over I/O: partial sectors only, which no
-   * file system sends.  Ranges in a small table would lift it.
-   */
-  LOCK_FOR_SCOPE (&v->edge_lock);
   rc = cow_file_pread (v->file, sector, align, first);
   if (rc < 0)
     return rc;
@@ -109,7 +152,7 @@ write_edge (struct cow_volume *v, const void *buf, size_t len,
 }
 
 static int
-direct_write (struct cow_volume *v, const uint8_t *buf, size_t len,
+write_listed (struct cow_volume *v, const uint8_t *buf, size_t len,
               uint64_t offset)
 {
   uint32_t align = v->file->info.align_bytes;
@@ -145,6 +188,48 @@ direct_write (struct cow_volume *v, const uint8_t *buf, size_t len,
   if (body == len)
     return 0;
   return write_edge (v, buf + body, len - body, offset + body);
+}
+
+static int
+direct_write (struct cow_volume *v, const uint8_t *buf, size_t len,
+              uint64_t offset)
+{
+  struct cow_edge e;
+  int rc;
+
+  begin_change (v, &e, len, offset);
+  rc = write_listed (v, buf, len, offset);
+  end_change (v, &e);
+  return rc;
+}
+
+int
+cow_origin_punch (struct cow_volume *v, uint64_t len, uint64_t offset)
+{
+  struct cow_edge e;
+  int rc;
+
+  if (!v->file->info.is_direct)
+    return cow_file_punch (v->file, offset, len);
+  begin_change (v, &e, len, offset);
+  rc = cow_file_punch (v->file, offset, len);
+  end_change (v, &e);
+  return rc;
+}
+
+int
+cow_origin_zero (struct cow_volume *v, uint64_t len, uint64_t offset,
+                 bool may_punch)
+{
+  struct cow_edge e;
+  int rc;
+
+  if (!v->file->info.is_direct)
+    return cow_file_zero (v->file, offset, len, may_punch);
+  begin_change (v, &e, len, offset);
+  rc = cow_file_zero (v->file, offset, len, may_punch);
+  end_change (v, &e);
+  return rc;
 }
 
 int

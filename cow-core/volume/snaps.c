@@ -67,11 +67,14 @@ cow_volume_live_end (struct cow_volume *v, struct cow_snapshot *s,
   return true;
 }
 
-static uint32_t
-live_max_locked (struct cow_volume *v, uint32_t epoch)
+uint32_t
+cow_volume_live_count (struct cow_volume *v, uint32_t epoch, unsigned filed)
 {
-  unsigned low = 0, high = v->lives;
+  unsigned low = 0, high;
+  struct cow_snapshot *newest;
+  LOCK_FOR_SCOPE (&v->snaps_lock);
 
+  high = v->lives;
   while (low < high) {
     unsigned mid = (low + high) / 2;
 
@@ -80,15 +83,13 @@ live_max_locked (struct cow_volume *v, uint32_t epoch)
     else
       high = mid;
   }
-  return low > 0 ? v->live[low - 1]->epoch : 0;
-}
-
-uint32_t
-cow_volume_live_max (struct cow_volume *v, uint32_t epoch)
-{
-  LOCK_FOR_SCOPE (&v->snaps_lock);
-
-  return live_max_locked (v, epoch);
+  if (low == 0)
+    return 0;
+  newest = v->live[low - 1];
+  if (filed > 0)
+    atomic_fetch_add_explicit (&newest->exceptions, filed,
+                               memory_order_relaxed);
+  return newest->epoch;
 }
 
 unsigned

@@ -132,6 +132,7 @@ cow_volume_open (const struct cow_volume_options *o, struct cow_error *err,
   cow_cond_init (&v->pending_done);
   cow_mutex_init (&v->snaps_lock);
   cow_mutex_init (&v->edge_lock);
+  cow_cond_init (&v->edge_done);
   cow_trims_init (&v->trims);
   atomic_init (&v->settled, 1);
   atomic_init (&v->root[0], &cow_root_full);
@@ -169,6 +170,7 @@ cow_volume_close (struct cow_volume *v)
   cow_root_free (atomic_load (&v->root[1]));
   cow_gate_clear (&v->gate);
   cow_trims_clear (&v->trims);
+  cow_cond_destroy (&v->edge_done);
   cow_mutex_destroy (&v->edge_lock);
   cow_mutex_destroy (&v->snaps_lock);
   cow_cond_destroy (&v->pending_done);
@@ -299,9 +301,9 @@ zero_origin (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
   int rc;
 
   if (trim)
-    rc = cow_file_punch (v->file, offset, len);
+    rc = cow_origin_punch (v, len, offset);
   else
-    rc = cow_file_zero (v->file, offset, len, flags & COW_MAY_TRIM);
+    rc = cow_origin_zero (v, len, offset, flags & COW_MAY_TRIM);
   if (rc != -EOPNOTSUPP)
     return rc;
   if (trim)

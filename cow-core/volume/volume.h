@@ -34,9 +34,11 @@ struct cow_snapshot {
   _Atomic int end;              /* enum cow_snapshot_end */
   _Atomic bool open;            /* committed: views may be made */
   _Atomic unsigned count;       /* set and views */
+  _Atomic uint64_t exceptions;  /* filed while it was the newest, in blocks */
 };
 
 struct cow_pending;
+struct cow_edge;
 
 struct cow_volume {
   /* Set at open, then read only. */
@@ -80,7 +82,10 @@ struct cow_volume {
 
   struct cow_trims trims;       /* has a lock of its own */
 
-  cow_mutex edge_lock;          /* cache=none: read-modify-write of a sector */
+  /* cache=none: changes on their way to the origin (origin.c). */
+  cow_mutex edge_lock;
+  cow_cond edge_done;           /* edge_lock */
+  struct cow_edge *edges;       /* edge_lock */
 
   _Atomic uint64_t first_touches, copied_bytes, zero_bytes;
 };
@@ -95,8 +100,16 @@ void cow_volume_live_add (struct cow_volume *v, struct cow_snapshot *s);
  */
 bool cow_volume_live_end (struct cow_volume *v, struct cow_snapshot *s,
                           enum cow_snapshot_end end);
-/* The newest live epoch <= epoch, 0 if there is none. */
-uint32_t cow_volume_live_max (struct cow_volume *v, uint32_t epoch);
+/* The newest live epoch <= epoch, 0 if there is none.  filed: so many blocks
+ * are added to what that snapshot has had preserved.
+ */
+uint32_t cow_volume_live_count (struct cow_volume *v, uint32_t epoch,
+                                unsigned filed);
+static inline uint32_t
+cow_volume_live_max (struct cow_volume *v, uint32_t epoch)
+{
+  return cow_volume_live_count (v, epoch, 0);
+}
 unsigned cow_volume_lives (struct cow_volume *v);
 void cow_snapshot_get (struct cow_snapshot *s);
 void cow_snapshot_put (struct cow_snapshot *s);
@@ -113,6 +126,11 @@ int cow_origin_read (struct cow_volume *v, void *buf, size_t len,
                      uint64_t offset);
 int cow_origin_write (struct cow_volume *v, const void *buf, size_t len,
                       uint64_t offset);
+
+/* Deallocate or zero, if the file can: -EOPNOTSUPP (nothing was changed). */
+int cow_origin_punch (struct cow_volume *v, uint64_t len, uint64_t offset);
+int cow_origin_zero (struct cow_volume *v, uint64_t len, uint64_t offset,
+                     bool may_punch);
 
 /* ---- first touch (copy.c) */
 

@@ -262,7 +262,7 @@ Test (store, nothing_is_taken_before_it_is_prepared)
   cr_assert_eq (cow_store_prepare (t.s, NULL), 0);
   cr_assert_eq (cow_store_prepare (t.s, NULL), 0, "once more is no harm");
   cr_expect_eq (status ().ring_bytes, 4u << 20);
-  cr_expect_eq (sim_disk_steps (t.disk), 1);
+  cr_expect_eq (sim_disk_steps (t.disk), 2, "opened, and space taken");
   stop ();
 }
 
@@ -794,13 +794,6 @@ Test (store, no_space_for_a_write_is_for_good)
   });
 }
 
-Test (store, no_space_for_the_file_is_for_good)
-{
-  fail_while_writing (&(struct sim_fault) {
-    .ops = SIM_ALLOCATE, .file = STORE_FILE, .times = 1, .error = -ENOSPC,
-  });
-}
-
 Test (store, a_file_system_that_cannot_preallocate_will_do)
 {
   const struct sim_fault fault = {
@@ -819,23 +812,67 @@ Test (store, a_file_system_that_cannot_preallocate_will_do)
 Test (store, the_file_is_allocated_before_it_is_written)
 {
   start (2, 70);
+  cr_expect_eq (t.ios[SIM_ALLOCATE], 1);
   fill_segments (1);
   cr_expect_eq (t.ios[SIM_ALLOCATE], 1);
   fill_segments (63);
-  cr_expect_eq (t.ios[SIM_ALLOCATE], 1);
-  fill_segments (1);
-  cr_expect_eq (t.ios[SIM_ALLOCATE], 2);
-  cr_expect_eq (t.s->allocated_segments, 70, "not beyond its limit");
+  cr_expect_eq (t.ios[SIM_ALLOCATE], 2, "ahead of the need");
+  cr_expect_eq (t.s->granted, 70, "not beyond its limit");
   stop ();
 }
 
-Test (store, a_full_file_system_fails_it)
+Test (store, a_full_file_system_makes_it_full_not_failed)
 {
+  struct cow_store_status status;
+  struct cow_piece piece;
+
   make_store (4, 64, BLOCK, 8 << 20);
   assert (cow_store_prepare (t.s, NULL) == 0);
-  end_segment ();
-  fill_segments (1);
-  expect_failed ();
+  cr_expect_leq (t.s->granted, 8);
+  fill_segments (t.s->granted);
+  cr_expect_eq (cow_store_reserve (t.s, 1, cow_now_ns () + COW_NS_PER_S,
+                                   &piece),
+                -ENOSPC);
+  cow_store_status (t.s, &status);
+  cr_expect (!status.failed);
+  stop ();
+}
+
+Test (store, the_reserve_stays_free)
+{
+  struct cow_error err = COW_ERROR_INIT;
+
+  make_store (4, 64, BLOCK, 8 << 20);
+  t.s->reserve_bytes = 8 << 20;
+  cr_expect_eq (cow_store_prepare (t.s, &err), -ENOSPC);
+  cr_expect (strstr (err.text, "store-reserve"), "%s", err.text);
+  t.s->reserve_bytes = 4 << 20;
+  cr_expect_eq (cow_store_prepare (t.s, NULL), 0);
+  cr_expect_leq (t.s->granted, 4);
+  stop ();
+}
+
+Test (store, space_goes_back_when_nothing_is_needed)
+{
+  uint64_t places[CAPACITY], again[CAPACITY];
+
+  start (2, 70);
+  put (0, CAPACITY, 1, places);
+  put (0, CAPACITY, 2, again);
+  work ();
+  cr_expect (!cow_store_give_back (t.s), "something is needed");
+  for (unsigned i = 0; i < CAPACITY; i++) {
+    cow_store_release (t.s, places[i]);
+    cow_store_release (t.s, again[i]);
+  }
+  work ();
+  cr_expect (cow_store_give_back (t.s));
+  cr_expect_eq (t.s->granted, 0);
+  cr_expect_eq (t.ios[SIM_PUNCH], 1);
+  /* And it can be used again. */
+  assert (cow_store_prepare (t.s, NULL) == 0);
+  put (0, CAPACITY, 3, places);
+  cr_expect_eq (get (places[0], 0, 3), 0);
   stop ();
 }
 
