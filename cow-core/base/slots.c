@@ -45,16 +45,16 @@ raise_high (struct cow_slots *s, unsigned i)
     ;
 }
 
-unsigned
-cow_slots_enter (struct cow_slots *s, uint64_t number)
+bool
+cow_slots_try_enter (struct cow_slots *s, uint64_t number, unsigned *slot)
 {
-  unsigned i, tries = 0;
+  unsigned i;
 
   if (COW_UNLIKELY (hint == 0))
     hint = atomic_fetch_add (&next_hint, 1) % COW_SLOTS + 1;
   i = hint - 1;
 
-  for (;;) {
+  for (unsigned tries = 0; tries < COW_SLOTS; tries++) {
     uint64_t expected = 0;
 
     /* The scan's end has to be raised before the slot is taken, or a scan
@@ -68,12 +68,23 @@ cow_slots_enter (struct cow_slots *s, uint64_t number)
      * order that the closing of a gate and its scan are in as well.
      */
     if (atomic_compare_exchange_strong (&s->slot[i].word, &expected,
-                                        number + 1))
-      return i;
+                                        number + 1)) {
+      *slot = i;
+      return true;
+    }
     i = (i + 1) % COW_SLOTS;
-    if (++tries % COW_SLOTS == 0)
-      cow_sleep_ns (COW_NS_PER_MS / 20);
   }
+  return false;
+}
+
+unsigned
+cow_slots_enter (struct cow_slots *s, uint64_t number)
+{
+  unsigned slot;
+
+  while (!cow_slots_try_enter (s, number, &slot))
+    cow_sleep_ns (COW_NS_PER_MS);
+  return slot;
 }
 
 void

@@ -24,7 +24,7 @@
 #include "base/annotate.h"
 #include "base/sync.h"
 
-#define COW_SLOTS 512           /* visitors at once; more wait their turn */
+#define COW_SLOTS 2048          /* visitors at once; more wait their turn */
 
 struct cow_slot {
   _Alignas (COW_CACHE_LINE) _Atomic uint64_t word; /* 0 free, else number + 1 */
@@ -42,6 +42,10 @@ void cow_slots_free (struct cow_slots *s);
 
 /* Take a slot for number.  Waits while all are taken. */
 unsigned cow_slots_enter (struct cow_slots *s, uint64_t number);
+
+/* The same, but never waits: false while all are taken. */
+bool cow_slots_try_enter (struct cow_slots *s, uint64_t number,
+                          unsigned *slot);
 
 /* Narrow the visitor's range from everything to [first, last]. */
 static inline void

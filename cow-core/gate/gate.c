@@ -148,7 +148,8 @@ cow_gate_try_enter (struct cow_gate *g, uint64_t first, uint64_t last,
   if (word & CLOSED)
     return false;
   pass->epoch = word >> 32;
-  pass->slot = cow_slots_enter (g->slots, pass->epoch);
+  if (!cow_slots_try_enter (g->slots, pass->epoch, &pass->slot))
+    return false;
   base_step ();
   if (atomic_load (&g->word) != word) {
     cow_slots_leave (g->slots, pass->slot);

@@ -54,6 +54,7 @@ int cow_posix_punch (struct cow_file *f, uint64_t offset, uint64_t len);
 int cow_posix_zero (struct cow_file *f, uint64_t offset, uint64_t len,
                     bool may_punch);
 int cow_posix_allocate (struct cow_file *f, uint64_t offset, uint64_t len);
+int cow_posix_hole (struct cow_file *f, uint64_t offset, uint64_t *len);
 int cow_posix_space (struct cow_file *f, uint64_t *free_bytes,
                      uint64_t *total_bytes);
 int cow_posix_extent (struct cow_file *f, uint64_t offset,
@@ -72,6 +73,7 @@ int cow_posix_advise_random (struct cow_file *f);
   .zero = cow_posix_zero,                                               \
   .allocate = cow_posix_allocate,                                       \
   .space = cow_posix_space,                                             \
+  .hole = cow_posix_hole,                                               \
   .extent = cow_posix_extent,                                           \
   .advise_random = cow_posix_advise_random
 

@@ -139,6 +139,12 @@ cow_file_allocate (struct cow_file *f, uint64_t offset, uint64_t len)
 }
 
 int
+cow_file_hole (struct cow_file *f, uint64_t offset, uint64_t *len)
+{
+  return f->io->ops->hole (f, offset, len);
+}
+
+int
 cow_file_extent (struct cow_file *f, uint64_t offset,
                  enum cow_extent_kind *kind, uint64_t *len)
 {

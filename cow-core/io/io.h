@@ -116,6 +116,7 @@ struct cow_io_ops {
                 uint64_t *total_bytes);
   int (*extent) (struct cow_file *f, uint64_t offset, enum cow_extent_kind *kind,
                  uint64_t *len);
+  int (*hole) (struct cow_file *f, uint64_t offset, uint64_t *len);
   int (*advise_random) (struct cow_file *f);
   int (*queue_new) (struct cow_io *io, unsigned depth, struct cow_queue **out);
   void (*queue_free) (struct cow_queue *q);
@@ -216,6 +217,11 @@ int cow_file_space (struct cow_file *f, uint64_t *free_bytes,
  */
 int cow_file_extent (struct cow_file *f, uint64_t offset,
                      enum cow_extent_kind *kind, uint64_t *len);
+
+/* How many bytes from offset on are a hole, 0 if it is data (or can't be told).
+ * Cheaper than cow_file_extent, which also has to find the end of the data.
+ */
+int cow_file_hole (struct cow_file *f, uint64_t offset, uint64_t *len);
 
 /* Reads will come at random: no read-ahead, no large folios from it. */
 int cow_file_advise_random (struct cow_file *f);

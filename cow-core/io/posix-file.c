@@ -234,6 +234,26 @@ file_size (struct cow_file *f, uint64_t *size)
 }
 
 int
+cow_posix_hole (struct cow_file *f, uint64_t offset, uint64_t *len)
+{
+  uint64_t size;
+  off_t at;
+  int r = file_size (f, &size);
+
+  *len = 0;
+  if (r < 0)
+    return r;
+  if (f->info.is_block || offset >= size)
+    return 0;
+  at = lseek (posix (f)->fd, (off_t) offset, SEEK_DATA);
+  if (at == -1 && errno == ENXIO)
+    *len = size - offset;
+  else if (at > (off_t) offset)
+    *len = COW_MIN ((uint64_t) at, size) - offset;
+  return 0;
+}
+
+int
 cow_posix_extent (struct cow_file *f, uint64_t offset,
                   enum cow_extent_kind *kind, uint64_t *len)
 {

@@ -293,8 +293,10 @@ cow_engine_take_store (struct cow_engine *e, uint64_t deadline_ns,
   int rc = cow_store_prepare (e->store, &full);
 
   limit_ns = COW_MIN (limit_ns, deadline_ns);
-  if (rc == -ENOSPC && sweeps_pending (e)) {
-    /* The segments that a sweep freed come back a moment after it. */
+  if (rc == -ENOSPC && (sweeps_pending (e) || !is_anything_live (e))) {
+    /* The segments that a sweep freed come back a moment after it, when those
+     * who read them have left.
+     */
     if (wait_sweeps (e, limit_ns))
       (void) cow_store_wait_room (e->store,
                                   COW_MIN (limit_ns, cow_now_ns ()

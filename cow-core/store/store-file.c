@@ -27,7 +27,8 @@ cow_store_fail (struct cow_store *s, int code, const char *what)
   cow_mutex_lock (&s->lock);
   first = !s->failed;
   s->failed = true;
-  cow_cond_broadcast (&s->room);
+  cow_store_room_changed_locked (s);
+  cow_cond_broadcast (&s->ring_free);
   cow_mutex_unlock (&s->lock);
   if (first)
     cow_log (COW_LOG_ERROR,
@@ -52,7 +53,7 @@ segment_written (struct cow_request *req, int result)
   s->written_bytes += s->segment_bytes;
   if (g->live == 0)
     cow_store_to_limbo_locked (s, b->segment);
-  cow_cond_broadcast (&s->room);
+  cow_store_room_changed_locked (s);
 }
 
 static bool
@@ -120,7 +121,7 @@ empty_limbo (struct cow_store *s)
     any = true;
   }
   if (any)
-    cow_cond_broadcast (&s->room);
+    cow_store_room_changed_locked (s);
   return any;
 }
 
@@ -327,7 +328,7 @@ cow_store_read (struct cow_store *s, uint64_t place, unsigned blocks,
                     buf);
   cow_mutex_lock (&s->lock);
   if (--b->pins == 0)
-    cow_cond_broadcast (&s->room);
+    cow_store_room_changed_locked (s);
   cow_mutex_unlock (&s->lock);
   return rc;
 }

@@ -70,7 +70,13 @@ struct cow_store {
 
   cow_mutex lock;
   /* All of these are under lock. */
-  cow_cond room;                /* a buffer or a segment came free */
+  cow_cond room;                /* a segment came free, or space */
+  /* The same for writers who wait in cow_store_reserve.  One is woken at a
+   * time, and wakes the next while there is room: hundreds may be waiting.
+   */
+  cow_cond ring_free;
+  unsigned ring_waiters;
+  uint64_t progress;            /* grows with all that makes room */
   cow_cond work;                /* a segment is full, or wake was called */
   bool prepared, failed, woken;
   struct cow_file *file;
@@ -139,6 +145,10 @@ header_of (const struct buffer *b)
  * write is pending on it.
  */
 void cow_store_to_limbo_locked (struct cow_store *s, uint32_t segment)
+  COW_REQUIRES (s->lock);
+
+/* There is, or may be, room now. */
+void cow_store_room_changed_locked (struct cow_store *s)
   COW_REQUIRES (s->lock);
 
 /* store-space.c: take space for more segments, where there is need.  Returns

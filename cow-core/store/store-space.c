@@ -94,7 +94,7 @@ cow_store_grow (struct cow_store *s)
   s->next_try_ns = cow_now_ns () + TRY_AGAIN_NS;
   if (got > 0)
     s->granted += (uint32_t) got;
-  cow_cond_broadcast (&s->room);
+  cow_store_room_changed_locked (s);
   cow_mutex_unlock (&s->lock);
   if (news)
     cow_log (COW_LOG_WARNING,
@@ -152,7 +152,7 @@ cow_store_give_back (struct cow_store *s)
   cow_mutex_lock (&s->lock);
   s->growing = false;
   s->no_space = false;
-  cow_cond_broadcast (&s->room);
+  cow_store_room_changed_locked (s);
   cow_mutex_unlock (&s->lock);
   if (rc < 0 && rc != -EOPNOTSUPP)
     cow_store_fail (s, rc, "giving space back");

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bits.h"
 #include "store/store-priv.h"
 
 static void *
@@ -77,6 +78,7 @@ cow_store_new (struct cow_io *io, const struct cow_store_options *options,
   cow_mutex_init (&s->headers.lock);
   cow_cond_init (&s->room);
   cow_cond_init (&s->work);
+  cow_cond_init (&s->ring_free);
   s->directory = strdup (options->directory);
   s->readers = cow_slots_new ();
   s->segment = take_memory (((size_t) s->segments_max + 1)
@@ -107,6 +109,7 @@ cow_store_free (struct cow_store *s)
   for (unsigned i = 0; i < CACHED_HEADERS; i++)
     free (s->headers.slot[i].header);
   cow_slots_free (s->readers);
+  cow_cond_destroy (&s->ring_free);
   cow_cond_destroy (&s->work);
   cow_cond_destroy (&s->room);
   cow_mutex_destroy (&s->headers.lock);
@@ -279,29 +282,73 @@ start_segment (struct cow_store *s)
   return 0;
 }
 
-int
-cow_store_reserve (struct cow_store *s, unsigned blocks, uint64_t deadline_ns,
-                   struct cow_piece *out)
+void
+cow_store_room_changed_locked (struct cow_store *s)
 {
-  struct buffer *b;
-  LOCK_FOR_SCOPE (&s->lock);
+  s->progress++;
+  cow_cond_broadcast (&s->room);
+  if (s->ring_waiters > 0)
+    cow_cond_signal (&s->ring_free);
+}
 
-  assert (s->prepared && blocks > 0);
+/* Wait for room in the ring.  The time-out is that of a store that makes no
+ * progress: a writer may wait longer behind many others.
+ */
+static int
+wait_for_ring (struct cow_store *s, uint64_t *deadline_ns)
+  COW_REQUIRES (s->lock)
+{
+  uint64_t before = s->progress, began_ns = cow_now_ns ();
+  bool in_time;
+
+  s->ring_waiters++;
+  in_time = cow_cond_wait_until (&s->ring_free, &s->lock, *deadline_ns);
+  s->ring_waiters--;
+  if (in_time)
+    return 0;
+  if (s->progress == before)
+    return -ETIMEDOUT;
+  *deadline_ns += COW_MAX (*deadline_ns, began_ns) - began_ns;
+  return 0;
+}
+
+/* The segment that is being filled, with room, as soon as there is one. */
+static int
+find_room (struct cow_store *s, uint64_t deadline_ns)
+  COW_REQUIRES (s->lock)
+{
   for (;;) {
     int rc;
 
     if (s->failed)
       return -EIO;
     if (s->filling < s->ring_segments)
-      break;
+      return 0;
     rc = start_segment (s);
-    if (rc == 0)
-      break;
-    if (rc == -ENOSPC)
+    if (rc == -EAGAIN)
+      rc = wait_for_ring (s, &deadline_ns);
+    else
       return rc;
-    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
-      return -ETIMEDOUT;
+    if (rc < 0)
+      return rc;
   }
+}
+
+int
+cow_store_reserve (struct cow_store *s, unsigned blocks, uint64_t deadline_ns,
+                   struct cow_piece *out)
+{
+  struct buffer *b;
+  int rc;
+  LOCK_FOR_SCOPE (&s->lock);
+
+  assert (s->prepared && blocks > 0);
+  rc = find_room (s, deadline_ns);
+  /* Whoever is next looks for himself, whatever came of this. */
+  if (s->ring_waiters > 0)
+    cow_cond_signal (&s->ring_free);
+  if (rc < 0)
+    return rc;
   b = &s->buffer[s->filling];
   if (blocks > s->capacity - b->reserved)
     blocks = s->capacity - b->reserved;
@@ -371,7 +418,7 @@ cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
   g->state = SEGMENT_FULL;
   if (g->live == 0) {
     cow_store_to_limbo_locked (s, b->segment);
-    cow_cond_broadcast (&s->room);
+    cow_store_room_changed_locked (s);
     return;
   }
   s->full++;
@@ -392,7 +439,7 @@ cow_store_release (struct cow_store *s, uint64_t place)
   if (g->state == SEGMENT_FULL) {
     s->full--;
     cow_store_to_limbo_locked (s, segment_of (place));
-    cow_cond_broadcast (&s->room);
+    cow_store_room_changed_locked (s);
   }
   else if (g->state == SEGMENT_STORED)
     cow_store_to_limbo_locked (s, segment_of (place));

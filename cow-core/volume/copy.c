@@ -182,10 +182,8 @@ static unsigned
 hole_run (struct cow_volume *v, uint64_t first, unsigned n)
 {
   uint64_t offset = first << v->block_shift, len;
-  enum cow_extent_kind kind;
 
-  if (n < ASK_HOLES || cow_file_extent (v->file, offset, &kind, &len) < 0
-      || kind != COW_EXTENT_HOLE)
+  if (n < ASK_HOLES || cow_file_hole (v->file, offset, &len) < 0 || len == 0)
     return 0;
   if (offset + len >= v->size_bytes)
     return n;

@@ -98,6 +98,23 @@ sim_allocate (struct cow_file *f, uint64_t offset, uint64_t len)
 }
 
 static int
+sim_extent (struct cow_file *f, uint64_t offset, enum cow_extent_kind *kind,
+            uint64_t *len);
+
+static int
+sim_hole (struct cow_file *f, uint64_t offset, uint64_t *len)
+{
+  enum cow_extent_kind kind;
+  int rc = sim_extent (f, offset, &kind, len);
+
+  if (rc == -ENXIO || (rc == 0 && kind != COW_EXTENT_HOLE)) {
+    *len = 0;
+    rc = 0;
+  }
+  return rc;
+}
+
+static int
 sim_space (struct cow_file *f, uint64_t *free_bytes, uint64_t *total_bytes)
 {
   struct sim_disk *d = sim_disk_of (f->io);
@@ -293,6 +310,7 @@ const struct cow_io_ops sim_disk_ops = {
   .zero = sim_zero,
   .allocate = sim_allocate,
   .space = sim_space,
+  .hole = sim_hole,
   .extent = sim_extent,
   .advise_random = sim_advise_random,
   .queue_new = sim_queue_new,
