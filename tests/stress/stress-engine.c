@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * Writers change overlapping ranges of small volumes, readers read origins and
- * snapshots, a maker takes, aborts and deletes sets, and one thread steps the
- * engine.  Every set is checked once, whole, by consistency/history.h; from
+ * snapshots, makers take, abort and delete sets, of any volumes that the other
+ * has not claimed, and one thread steps the engine.  Every set is checked once, whole, by consistency/history.h; from
  * then on it has to stay the same, byte for byte, whenever it is read.  At the
  * end nothing may be left of the deleted sets, and the files have to be what
  * the last acknowledged writes made of them.
@@ -36,7 +36,8 @@
 #define VOLUMES 2
 #define WRITERS 4
 #define READERS 2
-#define SETS_MAX 4
+#define MAKERS 2
+#define SETS_MAX 4              /* kept by each of them */
 #define LOG_ROOM 200000
 
 #if defined __SANITIZE_THREAD__
@@ -75,10 +76,10 @@ static struct {
   uint64_t size[VOLUMES];
   char path[VOLUMES][300];
   struct history *history;
-  struct kept kept[SETS_MAX];
+  struct kept kept[MAKERS * SETS_MAX];
   _Atomic bool stop, stop_stepping;
   _Atomic unsigned long writes, origin_reads, snapshot_reads;
-  unsigned long made, aborted, lost;
+  _Atomic unsigned long made, aborted, claimed, lost;
 } t;
 
 static void __attribute__ ((noreturn, format (printf, 1, 2)))
@@ -245,7 +246,7 @@ check_extent (void *opaque, uint64_t offset, uint64_t len,
 static void
 read_snapshot (uint64_t *state, uint8_t *buf)
 {
-  struct kept *k = &t.kept[below (state, SETS_MAX)];
+  struct kept *k = &t.kept[below (state, MAKERS * SETS_MAX)];
   unsigned v = below (state, VOLUMES);
   struct cow_error err = COW_ERROR_INIT;
   char text[COW_ID_TEXT_SIZE];
@@ -388,7 +389,7 @@ keep (struct kept *k, const struct cow_id *id, unsigned members, uint64_t from,
     }
   t.lost += !whole;
   if (!history_check (t.history, known, from, until, true, text, sizeof text))
-    fail ("set %lu: %s", t.made, text);
+    fail ("set %lu: %s", atomic_load (&t.made), text);
   pthread_rwlock_wrlock (&k->lock);
   memcpy (k->data, data, sizeof data);
   k->id = *id;
@@ -398,9 +399,9 @@ keep (struct kept *k, const struct cow_id *id, unsigned members, uint64_t from,
 }
 
 static void
-make_set (uint64_t *state)
+make_set (struct kept *mine, uint64_t *state)
 {
-  struct kept *k = &t.kept[below (state, SETS_MAX)];
+  struct kept *k = &mine[below (state, SETS_MAX)];
   struct cow_set_options o = { .id = cow_id_new () };
   struct cow_error err = COW_ERROR_INIT;
   uint64_t deadline_ns = cow_now_ns () + 100 * COW_NS_PER_S;
@@ -410,16 +411,21 @@ make_set (uint64_t *state)
   struct cow_set *set;
   int rc;
 
-  delete_kept (k);
   if (cow_set_new (t.engine, &o, &err, &set) < 0)
     fail ("%s", err.text);
   for (unsigned v = 0; v < VOLUMES; v++) {
     struct cow_id id = cow_id_new ();
 
-    if ((members & 1 << v)
-        && cow_set_add (set, t.volume[v], &id, &err) < 0)
+    rc = members & 1 << v ? cow_set_add (set, t.volume[v], &id, &err) : 0;
+    if (rc == -EBUSY) {
+      t.claimed++;
+      cow_set_put (set);
+      return;
+    }
+    if (rc < 0)
       fail ("%s", err.text);
   }
+  delete_kept (k);
   rc = cow_set_prepare (set, deadline_ns, &err);
   if (rc < 0 && !(rc == -ENOSPC && t.limit_bytes))
     fail ("prepare: %s", err.text);
@@ -499,7 +505,7 @@ set_up (void)
   if (cow_engine_start (t.engine, &err) < 0)
     fail ("%s", err.text);
   t.history = history_new (VOLUMES, count, WRITERS, LOG_ROOM);
-  for (unsigned i = 0; i < SETS_MAX; i++)
+  for (unsigned i = 0; i < MAKERS * SETS_MAX; i++)
     pthread_rwlock_init (&t.kept[i].lock, NULL);
 }
 
@@ -541,7 +547,7 @@ tear_down (void)
     fail ("the files at the end: %s", text);
   for (unsigned v = 0; v < VOLUMES; v++)
     free (data[v]);
-  for (unsigned i = 0; i < SETS_MAX; i++)
+  for (unsigned i = 0; i < MAKERS * SETS_MAX; i++)
     pthread_rwlock_destroy (&t.kept[i].lock);
   history_free (t.history);
   if (rmdir (t.dir) < 0)
@@ -555,11 +561,37 @@ begin (pthread_t *thread, void *(*fn) (void *), uintptr_t arg)
     fail ("no thread");
 }
 
+static void *
+make_all_the_time (void *arg)
+{
+  uintptr_t me = (uintptr_t) arg;
+  struct kept *mine = &t.kept[me * SETS_MAX];
+  uint64_t state = ~t.seed - me;
+  unsigned long round = 0;
+
+  while (t.made + t.aborted < t.sets
+         && history_changes (t.history) < WRITERS * LOG_ROOM / 2) {
+    make_set (mine, &state);
+    if (below (&state, 4) == 0)
+      delete_kept (&mine[below (&state, SETS_MAX)]);
+    /* For a while none at all: then nothing is copied, and what was put off is
+     * done.
+     */
+    round++;
+    for (unsigned i = 0; i < SETS_MAX && round % 8 < 2; i++)
+      delete_kept (&mine[i]);
+    if (below (&state, 8) == 0 || round % 8 == 0)
+      cow_sleep_ns (below (&state, 5000) * 1000);
+  }
+  for (unsigned i = 0; i < SETS_MAX; i++)
+    delete_kept (&mine[i]);
+  return NULL;
+}
+
 static void
 run (void)
 {
-  pthread_t stepper, writer[WRITERS], reader[READERS];
-  uint64_t state = ~t.seed;
+  pthread_t stepper, writer[WRITERS], reader[READERS], maker[MAKERS];
 
   set_up ();
   begin (&stepper, step_all_the_time, 0);
@@ -567,39 +599,29 @@ run (void)
     begin (&writer[i], write_all_the_time, i);
   for (unsigned i = 0; i < READERS; i++)
     begin (&reader[i], read_all_the_time, i);
+  for (unsigned i = 0; i < MAKERS; i++)
+    begin (&maker[i], make_all_the_time, i);
 
-  while (t.made + t.aborted < t.sets
-         && history_changes (t.history) < WRITERS * LOG_ROOM / 2) {
-    make_set (&state);
-    if (below (&state, 4) == 0)
-      delete_kept (&t.kept[below (&state, SETS_MAX)]);
-    /* For a while none at all: then nothing is copied, and what was put off is
-     * done.
-     */
-    for (unsigned i = 0; i < SETS_MAX && t.made % 8 == 7; i++)
-      delete_kept (&t.kept[i]);
-    if (below (&state, 8) == 0 || t.made % 8 == 7)
-      cow_sleep_ns (below (&state, 5000) * 1000);
-  }
+  for (unsigned i = 0; i < MAKERS; i++)
+    pthread_join (maker[i], NULL);
   atomic_store (&t.stop, true);
   for (unsigned i = 0; i < WRITERS; i++)
     pthread_join (writer[i], NULL);
   for (unsigned i = 0; i < READERS; i++)
     pthread_join (reader[i], NULL);
-  for (unsigned i = 0; i < SETS_MAX; i++)
-    delete_kept (&t.kept[i]);
   atomic_store (&t.stop_stepping, true);
   cow_engine_wake (t.engine);
   pthread_join (stepper, NULL);
   check_empty ();
   printf ("seed %llu, %s, ring %u, block %u, %llu blocks%s%s: %lu sets, "
-          "%lu aborted, %lu lost, %lu writes, %lu reads, %lu of snapshots\n",
+          "%lu aborted, %lu refused for a claim, %lu lost; %lu changes, %lu "
+          "reads, %lu of snapshots\n",
           (unsigned long long) t.seed, cow_engine_io_name (t.engine),
           t.options.ring_segments, t.options.block_bytes,
           (unsigned long long) t.blocks,
           t.cache == COW_CACHE_NONE ? ", direct" : "",
-          t.limit_bytes ? ", a small store" : "", t.made,
-          t.aborted, t.lost, t.writes, t.origin_reads, t.snapshot_reads);
+          t.limit_bytes ? ", a small store" : "", t.made, t.aborted,
+          t.claimed, t.lost, t.writes, t.origin_reads, t.snapshot_reads);
   fflush (stdout);
   if (t.made == 0)
     fail ("no set was made");
@@ -665,7 +687,7 @@ main (int argc, char **argv)
 
   t.seed = seed ? strtoull (seed, NULL, 0)
                 : (uint64_t) time (NULL) * 1000 + (uint64_t) getpid () % 1000;
-  t.sets = THREAD_SANITIZED ? 40 : 100;
+  t.sets = THREAD_SANITIZED ? 60 : 200;
   t.blocks = 40;
   t.trims = 5;
   t.options.ring_segments = 2;
