@@ -69,9 +69,11 @@ for i in $(seq "$(scaled 6)"); do
   [ "$then" -ge "$before" ] ||
     fail "set $i has '$then', but $before was synced before it was taken"
   drop_set "s$i"
+  sleep "0.$((RANDOM % 4))"
 done
 kill $writer
 wait $writer || true
+echo "$(cat "$tmp/synced") files, the last set had synced $then"
 umount "$tmp/fs"
 losetup -d "$loop"
 fusermount3 -u "$tmp/fuse"
