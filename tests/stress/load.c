@@ -63,7 +63,7 @@ room (uint64_t len)
   return p;
 }
 
-static uint64_t
+uint64_t
 sectors (unsigned v)
 {
   return t.size[v] / HISTORY_SECTOR;

@@ -57,6 +57,9 @@ void fail (const char *fmt, ...)
 uint64_t draw (uint64_t *state);
 uint64_t below (uint64_t *state, uint64_t n);
 
+/* Whole sectors of a volume. */
+uint64_t sectors (unsigned v);
+
 /* Memory that O_DIRECT can use. */
 uint8_t *room (uint64_t len);
 
