@@ -154,6 +154,18 @@ is_anything_live (struct cow_engine *e)
   return false;
 }
 
+/* A set that is being made has its claims before it has taken its space. */
+static bool
+is_anything_claimed (struct cow_engine *e)
+{
+  LOCK_FOR_SCOPE (&e->sets_lock);
+
+  for (unsigned i = 0; i < e->volumes; i++)
+    if (e->volume[i]->claim != NULL)
+      return true;
+  return false;
+}
+
 bool
 cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
 {
@@ -170,7 +182,7 @@ cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
     did |= run_trims (e->volume[i]);
     did |= tidy_root (e, e->volume[i]);
   }
-  if (!did && !is_anything_live (e))
+  if (!did && !is_anything_claimed (e) && !is_anything_live (e))
     did = cow_store_give_back (e->store);
   if (!did) {
     cow_store_wait (e->store, deadline_ns);

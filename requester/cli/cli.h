@@ -128,6 +128,12 @@ int cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
                   const struct cowset_set_prop **set);
 
 /* Delete the set, of the object's own context, saying what fails. */
+/* How often a command that stays looks whether its set is still there. */
+#define CLI_LOOK_EVERY_MS 2000
+
+/* Whether all snapshots of the set can still be read; says so if not. */
+bool cli_set_alive (struct cli *cli, const struct cowset_set_prop *set);
+
 int cli_drop_set (struct cli *cli, const struct cowset_set_prop *set);
 
 /* ---------------------------------------------------------------- printing */

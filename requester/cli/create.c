@@ -340,6 +340,33 @@ cli_drop_set (struct cli *cli, const struct cowset_set_prop *set)
            ? cli_fail (hr, NULL) : CLI_DONE;
 }
 
+bool
+cli_set_alive (struct cli *cli, const struct cowset_set_prop *set)
+{
+  for (size_t i = 0; i < set->snapshots; i++) {
+    struct cowset_snapshot_prop *now;
+    const char *volume = set->snapshot[i]->original_volume;
+    cowset_hresult hr = cowset_get_snapshot_properties (
+      cli->c, &set->snapshot[i]->snapshot_id, &now);
+    bool alive;
+
+    if (hr == VSS_E_OBJECT_NOT_FOUND) {
+      cli_say ("the snapshot of %s was deleted by somebody else", volume);
+      return false;
+    }
+    if (COWSET_FAILED (hr))
+      return true;              /* the connection's end is seen elsewhere */
+    alive = now->alive;
+    if (!alive)
+      cli_say ("the snapshot of %s was lost: %s", volume,
+               now->reason ? now->reason : "the server does not say why");
+    cowset_snapshot_prop_free (now);
+    if (!alive)
+      return false;
+  }
+  return true;
+}
+
 /* ------------------------------------------------------------------ create */
 
 static int
@@ -356,7 +383,9 @@ print_made (struct cli *cli, const struct cowset_set_prop *set)
   return cli_flush ();
 }
 
-/* Hold on to the set until a signal ends that, or the server does. */
+/* Hold on to the set until a signal ends that, or the server does, or it is
+ * not whole any more.
+ */
 static int
 stay (struct cli *cli, const struct cowset_set_prop *set, int signals)
 {
@@ -366,8 +395,16 @@ stay (struct cli *cli, const struct cowset_set_prop *set, int signals)
       { .fd = cowset_connection_fd (cli->c), .events = POLLIN },
     };
 
-    if (poll (fds, 2, -1) == -1)
+    const int n = poll (fds, 2, CLI_LOOK_EVERY_MS);
+
+    if (n == -1)
       continue;
+    if (n == 0) {
+      if (cli_set_alive (cli, set))
+        continue;
+      cli_drop_set (cli, set);
+      return CLI_FAILED;
+    }
     if (fds[1].revents & POLLIN) {
       cli_say ("the connection to the server was lost, and the set with it");
       return CLI_FAILED;

@@ -3,7 +3,9 @@
  */
 #include <config.h>
 
+#include <fcntl.h>
 #include <getopt.h>
+#include <unistd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,7 +219,16 @@ int
 main (int argc, char *argv[])
 {
   struct cli cli = { .uri = getenv ("COWSET_URI") };
-  int status = first_options (&cli, argc, argv);
+  int status;
+
+  /* A closed standard stream must not become the connection to the server. */
+  while ((status = open ("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && status < 3)
+    if (fcntl (status, F_SETFD, 0) == -1)
+      return CLI_FAILED;
+  if (status >= 3)
+    close (status);
+
+  status = first_options (&cli, argc, argv);
 
   if (status >= 0)
     return status;

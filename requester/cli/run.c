@@ -129,7 +129,8 @@ handle (int signals, pid_t pid, int *status)
 
 /* Until the command has ended.  Returns its exit status, as a shell has it. */
 static int
-follow (struct cli *cli, int signals, pid_t pid)
+follow (struct cli *cli, const struct cowset_set_prop *set, int signals,
+        pid_t pid)
 {
   bool lost = false;
   int status = 0;
@@ -140,8 +141,12 @@ follow (struct cli *cli, int signals, pid_t pid)
       { .fd = lost ? -1 : cowset_connection_fd (cli->c), .events = POLLIN },
     };
 
-    if (poll (fds, 2, -1) == -1)
+    const int n = poll (fds, 2, lost ? -1 : CLI_LOOK_EVERY_MS);
+
+    if (n == -1)
       continue;
+    if (n == 0)
+      lost = !cli_set_alive (cli, set);
     if (fds[1].revents & POLLIN) {
       cli_say ("the connection to the server was lost, and the set with it");
       lost = true;
@@ -149,6 +154,8 @@ follow (struct cli *cli, int signals, pid_t pid)
     if ((fds[0].revents & POLLIN) && handle (signals, pid, &status))
       break;
   }
+  if (!lost)
+    lost = !cli_set_alive (cli, set);
   if (WIFSIGNALED (status))
     return 128 + WTERMSIG (status);
   /* A command that did not notice has read what nobody can vouch for. */
@@ -170,7 +177,7 @@ run_with (struct cli *cli, const struct cowset_set_prop *set, int signals,
     cli_say ("%s: %s", argv[0], strerror (err));
     return err == ENOENT ? 127 : 126;
   }
-  return follow (cli, signals, pid);
+  return follow (cli, set, signals, pid);
 }
 
 int
