@@ -108,7 +108,7 @@ wait_for (struct cowset_async *async, int signals)
   const bool terminal = isatty (STDERR_FILENO) == 1;
   uint64_t elapsed_ms = 0;
   cowset_hresult status;
-  bool shown = false;
+  bool shown = false, interrupted = false;
   int result = CLI_DONE;
 
   for (;;) {
@@ -120,8 +120,10 @@ wait_for (struct cowset_async *async, int signals)
 
     if (n > 0 && (fds[0].revents & POLLIN))
       break;
-    if (n > 0 && (fds[1].revents & POLLIN) && ending (signals))
+    if (n > 0 && (fds[1].revents & POLLIN) && ending (signals)) {
+      interrupted = true;
       cowset_async_cancel (async);
+    }
     if (n == 0 && (elapsed_ms += PROGRESS_EVERY_MS) >= PROGRESS_AFTER_MS) {
       show_progress (async, elapsed_ms);
       shown = true;
@@ -130,7 +132,10 @@ wait_for (struct cowset_async *async, int signals)
   if (shown)
     clear_progress ();
   cowset_async_query_status (async, &status);
-  if (status == VSS_S_ASYNC_CANCELLED) {
+  /* The cancel may have come too late for the operation; the signal is not to
+   * be forgotten.  A set that was made goes with the connection.
+   */
+  if (status == VSS_S_ASYNC_CANCELLED || interrupted) {
     cli_say ("interrupted, no set was made");
     result = CLI_FAILED;
   }

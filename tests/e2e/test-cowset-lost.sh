@@ -13,6 +13,7 @@ export COWSET_URI=$uri
 
 create ()
 {
+  : >"$tmp/err"
   "$cowset" create a >"$tmp/out" 2>"$tmp/err" &
   maker=$!
   eventually grep -q 'until this command' "$tmp/err"
