@@ -12,6 +12,7 @@ A=aaaaaaaa-0000-4000-8000-000000000001
 B=bbbbbbbb-0000-4000-8000-000000000002
 S=cccccccc-0000-4000-8000-000000000003
 T=dddddddd-0000-4000-8000-000000000004
+U=dddddddd-0000-4000-8000-000000000005
 
 truncate -s 8M "$tmp/a.img" "$tmp/b.img"
 start_nbdkit "$tmp/a.img" "$tmp/b.img" control-sessions=2 snapshot-limit=2 \
@@ -125,7 +126,8 @@ step two S_OK abort $C
 
 # The limit of snapshots.
 step two S_OK start $B "$start"
-step two S_OK add $B "$add_a"
+step two VSS_E_OBJECT_ALREADY_EXISTS add $B "$add_a"
+step two S_OK add $B '"volume":"a","snapshot":"'$U'"'
 for s in prepare commit settle finish; do step two S_OK $s $B; done
 step two S_OK start $C "$start"
 step two VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED add $C "$add_a"

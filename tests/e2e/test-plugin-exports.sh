@@ -10,7 +10,6 @@ requires nbdinfo jq
 talk=$tests_builddir/e2e/control-talk
 set1=11111111-1111-4111-8111-111111111111
 set2=22222222-2222-4222-8222-222222222222
-snap=33333333-3333-4333-8333-33333333333
 
 truncate -s 4M "$tmp/a.img"
 truncate -s 1000001 "$tmp/b.img"
@@ -37,7 +36,7 @@ make_set ()
   for v; do
     n=$((n + 1))
     ask call 1 "{\"op\":\"set.add\",\"set\":\"$set\",\"volume\":\"$v\"," \
-        "\"snapshot\":\"$snap$n\"}"
+        "\"snapshot\":\"3$n${set#??}\"}"
   done
   for v in prepare commit settle finish; do
     ask call 1 "{\"op\":\"set.$v\",\"set\":\"$set\"}"

@@ -12,7 +12,6 @@ requires_python nbd
 talk=$tests_builddir/e2e/control-talk
 A=aaaaaaaa-0000-4000-8000-000000000001
 B=bbbbbbbb-0000-4000-8000-000000000002
-S=cccccccc-0000-4000-8000-000000000003
 
 truncate -s 8M "$tmp/a.img"
 start_nbdkit "$tmp/a.img"
@@ -28,7 +27,7 @@ ask ()
 ask '{"op":"hello"}'
 for set in $A $B; do
   ask '{"op":"set.start","set":"'$set'","context":0}'
-  ask '{"op":"set.add","set":"'$set'","volume":"a","snapshot":"'$S'"}'
+  ask '{"op":"set.add","set":"'$set'","volume":"a","snapshot":"'c${set#?}'"}'
   ask '{"op":"set.prepare","set":"'$set'"}'
   [ $set = $A ] || break
   for step in commit settle finish; do
