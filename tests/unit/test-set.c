@@ -330,6 +330,44 @@ Test (set, abort_while_settle_runs)
   served_end ();
 }
 
+/* Number 1 was admitted before the instant: what it writes is in the set, so
+ * nobody may copy the block before it is there.
+ */
+static void
+touch_what_is_being_written (unsigned number)
+{
+  if (number == 1) {
+    assert (served_write (0, 0, BLOCK, 3, 0) == 0);
+    memcpy (slow_set.data[0], served.data[0], BLOCK);
+    written = true;
+    return;
+  }
+  cow_sleep_ns (5 * MS);
+  assert (cow_set_hold (other.set, S, NULL) == 0);
+  assert (cow_set_switch (other.set, NULL) == 0);
+  assert (served_write (0, 2 * BLOCK, BLOCK, 4, 0) == 0);
+  assert (!written);            /* other blocks have nothing to do with it */
+  assert (served_write (0, 10, 20, 5, 0) == 0);
+  assert (written);
+  assert (cow_set_settle (other.set, COW_NEVER, NULL) == 0);
+  assert (cow_set_finish (other.set, NULL) == 0);
+}
+
+Test (set, a_first_touch_waits_for_earlier_writers_of_its_blocks)
+{
+  begin (2);
+  cr_assert_eq (served_set_to (&slow_set, 1, NULL, COW_SET_PREPARED,
+                               &other.set), 0);
+  served_set_note (&slow_set);
+  delay (SIM_WRITE, "d0", 10 * S);
+  served_run_all (2, touch_what_is_being_written);
+  cow_set_put (other.set);
+  cr_expect_eq (served_check (&slow_set, 0), 0);
+  cr_expect (served_origin_right (0));
+  served_set_forget (&slow_set);
+  served_end ();
+}
+
 /* -------------------------------------------------------------- deadlines */
 
 static void

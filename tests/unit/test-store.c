@@ -443,6 +443,54 @@ Test (store, blocks_of_every_size)
   round_trip (1 << 20, 1);
 }
 
+/* Every byte of a segment, worked out from layout.h alone. */
+Test (store, the_file_is_as_its_layout_says)
+{
+  uint8_t *raw = aligned_alloc (4096, COW_SEGMENT_BYTES);
+  const struct disk_segment *h = (const struct disk_segment *) raw;
+  uint64_t places[CAPACITY], seed;
+  uint32_t generation = 0;
+
+  start (2, 2);
+  /* The second use of the second segment. */
+  put (0, CAPACITY, 1, places);
+  while (generation < 2) {
+    if (generation > 0)
+      for (unsigned i = 0; i < CAPACITY; i++)
+        cow_store_release (t.s, places[i]);
+    work ();
+    put (1000, CAPACITY, 1 + generation++, places);
+  }
+  work ();
+  file_bytes (false, COW_SEGMENT_BYTES, raw, COW_SEGMENT_BYTES);
+  cr_expect_arr_eq (h->magic, "COWSEG\r\n", 8);
+  cr_expect_arr_eq (h->store, t.s->id.b, 16);
+  cr_expect_eq (from_le64 (h->segment), 1);
+  cr_expect_eq (from_le32 (h->generation), 2);
+  cr_expect_eq (from_le32 (h->blocks), CAPACITY);
+  cr_expect_eq (from_le32 (h->block_bytes), BLOCK);
+  /* Places of segment n begin at (n + 1) * 256. */
+  seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES, 2);
+  cr_expect_eq (from_le64 (h->checksum),
+                cow_checksum (raw + 16, COW_SEGMENT_HEADER_BYTES - 16, seed));
+  for (unsigned i = 0; i < CAPACITY; i++) {
+    const struct disk_record *r = &h->record[i];
+    uint8_t want[BLOCK];
+
+    content (want, 1000 + i, 2);
+    cr_assert_arr_eq (raw + COW_SEGMENT_HEADER_BYTES + i * BLOCK, want, BLOCK);
+    seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES + i, 2);
+    cr_assert_eq (from_le64 (r->checksum), cow_checksum (want, BLOCK, seed));
+    cr_assert_eq (from_le64 (r->block), 1000 + i);
+    cr_assert_eq (from_le32 (r->epoch), 3);
+    cr_assert_eq (from_le32 (r->volume), VOLUME);
+    cr_assert_eq (from_le32 (r->flags), 0);
+    cr_assert_eq (from_le32 (r->reserved), 0);
+  }
+  free (raw);
+  stop ();
+}
+
 /* -------------------------------------------------------------- damage */
 
 /* A block of a segment that is in the file only. */
