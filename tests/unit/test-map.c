@@ -193,7 +193,7 @@ ParameterizedTestParameters (map, model)
   return cr_make_param_array (struct shape, param, 3, free_shapes);
 }
 
-ParameterizedTest (struct shape *shape, map, model, .timeout = 120)
+ParameterizedTest (struct shape *shape, map, model, .timeout = 400)
 {
   struct world w = {
     .blocks = shape->blocks,
@@ -341,7 +341,7 @@ Test (map, largest_keys_and_places, .timeout = 10)
 }
 
 /* 24 bytes for each exception of 4 KiB at random is the promise. */
-Test (map, memory_of_random_exceptions, .timeout = 60)
+Test (map, memory_of_random_exceptions, .timeout = 200)
 {
   const uint64_t blocks = UINT64_C (1) << 28;   /* 1 TiB */
   struct cow_arena arena;
