@@ -213,6 +213,70 @@ enum cowset_backup_type {
   VSS_BT_OTHER = 6,
 };
 
+/* VSS_RESTORE_TYPE. */
+enum cowset_restore_type {
+  VSS_RTYPE_UNDEFINED = 0,
+  VSS_RTYPE_BY_COPY = 1,
+  VSS_RTYPE_IMPORT = 2,
+  VSS_RTYPE_OTHER = 3,
+};
+
+/* VSS_WRITER_STATE. */
+enum cowset_writer_state {
+  VSS_WS_UNKNOWN = 0,
+  VSS_WS_STABLE = 1,
+  VSS_WS_WAITING_FOR_FREEZE = 2,
+  VSS_WS_WAITING_FOR_THAW = 3,
+  VSS_WS_WAITING_FOR_POST_SNAPSHOT = 4,
+  VSS_WS_WAITING_FOR_BACKUP_COMPLETE = 5,
+  VSS_WS_FAILED_AT_IDENTIFY = 6,
+  VSS_WS_FAILED_AT_PREPARE_BACKUP = 7,
+  VSS_WS_FAILED_AT_PREPARE_SNAPSHOT = 8,
+  VSS_WS_FAILED_AT_FREEZE = 9,
+  VSS_WS_FAILED_AT_THAW = 10,
+  VSS_WS_FAILED_AT_POST_SNAPSHOT = 11,
+  VSS_WS_FAILED_AT_BACKUP_COMPLETE = 12,
+  VSS_WS_FAILED_AT_PRE_RESTORE = 13,
+  VSS_WS_FAILED_AT_POST_RESTORE = 14,
+  VSS_WS_FAILED_AT_BACKUPSHUTDOWN = 15,
+};
+
+/* VSS_APPLICATION_LEVEL.  A set freezes them from the highest of 3 to 1 down:
+ * an application before what it keeps its data in.
+ */
+enum cowset_application_level {
+  VSS_APP_UNKNOWN = 0,
+  VSS_APP_SYSTEM = 1,
+  VSS_APP_BACK_END = 2,
+  VSS_APP_FRONT_END = 3,
+  VSS_APP_SYSTEM_RM = 4,        /* a resource (transaction) manager */
+  VSS_APP_AUTO = -1,            /* front-end */
+};
+
+/* VSS_USAGE_TYPE. */
+enum cowset_usage_type {
+  VSS_UT_UNDEFINED = 0,
+  VSS_UT_BOOTABLESYSTEMSTATE = 1,
+  VSS_UT_SYSTEMSERVICE = 2,
+  VSS_UT_USERDATA = 3,
+  VSS_UT_OTHER = 4,
+};
+
+/* VSS_SOURCE_TYPE. */
+enum cowset_source_type {
+  VSS_ST_UNDEFINED = 0,
+  VSS_ST_TRANSACTEDDB = 1,
+  VSS_ST_NONTRANSACTEDDB = 2,
+  VSS_ST_OTHER = 3,
+};
+
+/* VSS_COMPONENT_TYPE. */
+enum cowset_component_type {
+  VSS_CT_UNDEFINED = 0,
+  VSS_CT_DATABASE = 1,
+  VSS_CT_FILEGROUP = 2,
+};
+
 /* VSS_HARDWARE_OPTIONS, as far as BreakSnapshotSetEx takes them. */
 #define VSS_BREAKEX_FLAG_MASK_LUNS UINT32_C (0x001)
 #define VSS_BREAKEX_FLAG_MAKE_READ_WRITE UINT32_C (0x002)

@@ -229,7 +229,6 @@ cowset_is_volume_supported (struct cowset *c,
 
 /* ----------------------------------------------------------------- writers */
 
-/* Tells the writers, of which this version has none, and moves on. */
 static cowset_hresult
 move_to (struct cowset *c, enum req_state state)
 {
@@ -240,17 +239,22 @@ move_to (struct cowset *c, enum req_state state)
   return S_OK;
 }
 
+/* Whether a writer that refuses matters is the requester's to say, who asks
+ * for the writers' status.
+ */
 static cowset_hresult
 prepare_for_backup (struct cowset_async *async, void *opaque)
 {
-  (void) async;
+  req_writers_raise (opaque, REQ_EVENT_PREPARE_BACKUP,
+                     req_async_canceller (async));
   return move_to (opaque, STATE_PREPARED);
 }
 
 static cowset_hresult
 backup_complete (struct cowset_async *async, void *opaque)
 {
-  (void) async;
+  req_writers_raise (opaque, REQ_EVENT_BACKUP_COMPLETE,
+                     req_async_canceller (async));
   return move_to (opaque, STATE_COMPLETE);
 }
 
@@ -490,6 +494,8 @@ cowset_abort_backup (struct cowset *c)
   if (state == STATE_SET || state == STATE_PREPARED || state == STATE_FAILED)
     c->state = STATE_DONE;
   pthread_mutex_unlock (&c->lock);
+  if (state == STATE_SET || state == STATE_PREPARED || state == STATE_FAILED)
+    req_writers_abort (c);
   if (state == STATE_SET || state == STATE_PREPARED)
     abort_set (c);
   return S_OK;

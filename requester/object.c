@@ -121,6 +121,8 @@ cowset_release (struct cowset *c)
   release = (c->state == STATE_CREATED || c->state == STATE_COMPLETE) &&
             proto_context_auto_release (c->context);
   set = req_id_json (&c->set);
+  if (open)
+    req_writers_abort (c);
   for (size_t i = 0; set && i < c->server_count; ++i) {
     /* Failures leave it to the server, for which the session ends now. */
     if (open)
@@ -131,6 +133,7 @@ cowset_release (struct cowset *c)
                    "type", "set", "id", set, "force", 1);
   }
 
+  req_writers_free (c);
   for (size_t i = 0; i < c->server_count; ++i)
     c->servers[i]->ops->close (c->servers[i]);
   for (size_t i = 0; i < c->member_count; ++i)
@@ -366,13 +369,19 @@ cowset_set_limits (struct cowset *c, uint32_t hold_ms, uint32_t flush_ms)
 
 /* ----------------------------------------------------------------- writers */
 
-/* There are no writers in this version; that is what it finds out. */
+/* A writer that does not answer takes no part; that is its own failure. */
 static cowset_hresult
 gather (struct cowset_async *async, void *opaque)
 {
+  struct req_cancel *cancel = req_async_canceller (async);
   struct cowset *c = opaque;
 
-  (void) async;
+  req_writers_raise (c, REQ_EVENT_IDENTIFY, cancel);
+  if (req_cancel_cancelled (cancel))
+    return req_fail (E_ABORT, NULL);
+  for (size_t i = 0; i < c->writer_count; ++i)
+    c->writers[i]->takes_part =
+      req_writer_state (c->writers[i], NULL, NULL) == VSS_WS_STABLE;
   LOCK_FOR_SCOPE (&c->lock);
   c->gathered = true;
   return S_OK;
@@ -415,5 +424,7 @@ cowset_get_writer_metadata_count (struct cowset *c, unsigned *count)
     return req_fail (VSS_E_BAD_STATE, "GetWriterMetadataCount: they have not "
                      "been gathered");
   *count = 0;
+  for (size_t i = 0; i < c->writer_count; ++i)
+    *count += c->writers[i]->takes_part;
   return S_OK;
 }

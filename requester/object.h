@@ -19,6 +19,7 @@
 #include "async.h"
 #include "server.h"
 #include "util.h"
+#include "writers/writer.h"
 
 enum req_state {
   STATE_NEW,                    /* connected, and no more */
@@ -84,6 +85,9 @@ struct cowset {
   struct cowset_async **asyncs; /* order_lock; for whom to wait at the end */
   size_t async_count;
   bool gather_started;          /* order_lock */
+  struct req_writer **writers;  /* order_lock until gather_started, then read
+                                 * only */
+  size_t writer_count;
 
   /* Never held over a request. */
   pthread_mutex_t lock;
