@@ -61,6 +61,17 @@ int cow_posix_extent (struct cow_file *f, uint64_t offset,
                       enum cow_extent_kind *kind, uint64_t *len);
 int cow_posix_advise_random (struct cow_file *f);
 
+/* Marks and names (posix-names.c). */
+int cow_posix_identity (struct cow_file *f, struct cow_identity *out);
+int cow_posix_get_mark (struct cow_file *f, void *buf, size_t room);
+int cow_posix_set_mark (struct cow_file *f, const void *mark, size_t len);
+int cow_posix_sync_all (struct cow_file *f);
+int cow_posix_exists (struct cow_io *io, const char *path);
+int cow_posix_remove (struct cow_io *io, const char *path);
+int cow_posix_list (struct cow_io *io, const char *directory, cow_name_fn fn,
+                    void *opaque);
+int cow_posix_sync_dir (struct cow_io *io, const char *directory);
+
 #define COW_POSIX_FILE_OPS                                              \
   .open = cow_posix_open,                                               \
   .close = cow_posix_close,                                             \
@@ -75,6 +86,14 @@ int cow_posix_advise_random (struct cow_file *f);
   .space = cow_posix_space,                                             \
   .hole = cow_posix_hole,                                               \
   .extent = cow_posix_extent,                                           \
-  .advise_random = cow_posix_advise_random
+  .advise_random = cow_posix_advise_random,                             \
+  .identity = cow_posix_identity,                                       \
+  .get_mark = cow_posix_get_mark,                                       \
+  .set_mark = cow_posix_set_mark,                                       \
+  .sync_all = cow_posix_sync_all,                                       \
+  .exists = cow_posix_exists,                                           \
+  .remove = cow_posix_remove,                                           \
+  .list = cow_posix_list,                                               \
+  .sync_dir = cow_posix_sync_dir
 
 #endif /* COW_IO_ENGINE_H */

@@ -231,6 +231,58 @@ cow_file_sync (struct cow_file *f)
   return cow_sync_end (f, f->io->ops->sync (f));
 }
 
+int
+cow_file_identity (struct cow_file *f, struct cow_identity *out)
+{
+  return f->io->ops->identity (f, out);
+}
+
+int
+cow_file_get_mark (struct cow_file *f, void *buf, size_t room)
+{
+  return f->io->ops->get_mark (f, buf, room);
+}
+
+int
+cow_file_set_mark (struct cow_file *f, const void *mark, size_t len)
+{
+  int r;
+
+  assert (len <= COW_MARK_BYTES_MAX);
+  r = f->io->ops->set_mark (f, mark, len);
+  if (r < 0)
+    return r;
+  /* Syncs of others are of data only: this one is not shared. */
+  while ((r = cow_sync_begin (f)) == -EAGAIN)
+    cow_sync_wait (f, COW_NEVER);
+  return r < 0 ? r : cow_sync_end (f, f->io->ops->sync_all (f));
+}
+
+int
+cow_io_exists (struct cow_io *io, const char *path)
+{
+  return io->ops->exists (io, path);
+}
+
+int
+cow_io_remove (struct cow_io *io, const char *path)
+{
+  return io->ops->remove (io, path);
+}
+
+int
+cow_io_list (struct cow_io *io, const char *directory, cow_name_fn fn,
+             void *opaque)
+{
+  return io->ops->list (io, directory, fn, opaque);
+}
+
+int
+cow_io_sync_dir (struct cow_io *io, const char *directory)
+{
+  return io->ops->sync_dir (io, directory);
+}
+
 bool
 cow_transfer_over (struct cow_request *req, int64_t *result)
 {

@@ -55,6 +55,9 @@ enum {
   COW_OPEN_UNNAMED = 1 << 2,    /* path is a directory: O_TMPFILE, or create
                                  * and unlink */
   COW_OPEN_DIRECT_STRICT = 1 << 3, /* fail instead of falling back */
+  COW_OPEN_CREATE = 1 << 4,     /* make it, mode 0600, empty; -EEXIST if the
+                                 * name is there.  It lasts only when its
+                                 * directory is synced, too */
 };
 
 struct cow_file_info {
@@ -67,10 +70,22 @@ struct cow_file_info {
   bool can_zero;                /* efficient zeroing is supported */
 };
 
+/* What an origin is known by.  Times in ns since 1970. */
+struct cow_identity {
+  uint64_t device, inode;       /* of a block device: its number, and 0 */
+  uint64_t size_bytes;
+  uint64_t modified_ns, changed_ns;
+};
+
+#define COW_MARK_BYTES_MAX 256u
+
 enum cow_extent_kind {
   COW_EXTENT_DATA,
   COW_EXTENT_HOLE,              /* reads as zeroes, nothing allocated */
 };
+
+/* Called with each name in a directory.  Non-zero ends the walk. */
+typedef int (*cow_name_fn) (void *opaque, const char *name);
 
 struct cow_request;
 typedef void (*cow_done) (struct cow_request *req, int result);
@@ -118,6 +133,15 @@ struct cow_io_ops {
                  uint64_t *len);
   int (*hole) (struct cow_file *f, uint64_t offset, uint64_t *len);
   int (*advise_random) (struct cow_file *f);
+  int (*identity) (struct cow_file *f, struct cow_identity *out);
+  int (*get_mark) (struct cow_file *f, void *buf, size_t room);
+  int (*set_mark) (struct cow_file *f, const void *mark, size_t len);
+  int (*sync_all) (struct cow_file *f);
+  int (*exists) (struct cow_io *io, const char *path);
+  int (*remove) (struct cow_io *io, const char *path);
+  int (*list) (struct cow_io *io, const char *directory, cow_name_fn fn,
+               void *opaque);
+  int (*sync_dir) (struct cow_io *io, const char *directory);
   int (*queue_new) (struct cow_io *io, unsigned depth, struct cow_queue **out);
   void (*queue_free) (struct cow_queue *q);
   int (*submit) (struct cow_queue *q, struct cow_request *req);
@@ -225,6 +249,31 @@ int cow_file_hole (struct cow_file *f, uint64_t offset, uint64_t *len);
 
 /* Reads will come at random: no read-ahead, no large folios from it. */
 int cow_file_advise_random (struct cow_file *f);
+
+int cow_file_identity (struct cow_file *f, struct cow_identity *out);
+
+/* A few bytes that go with the file but are not in it: the extended attribute
+ * "user.cowset".  get: its length, 0 if there is none; -ERANGE if it has more
+ * than room bytes.  set replaces it, with len 0 takes it away, and is on stable
+ * storage when it returns 0.  After a failure the old mark or the new one may
+ * be there.
+ * -EOPNOTSUPP: the file can't have one (block devices, some file systems);
+ * -EACCES, -EPERM: of somebody else; -EROFS; -ENOSPC; -EIO.
+ */
+int cow_file_get_mark (struct cow_file *f, void *buf, size_t room);
+int cow_file_set_mark (struct cow_file *f, const void *mark, size_t len);
+
+/* Names.  What is created or removed lasts only when its directory has been
+ * synced; until then a crash may undo it.
+ */
+/* 1, 0, or -errno if it can't be told. */
+int cow_io_exists (struct cow_io *io, const char *path);
+/* A file.  -ENOENT if it is not there. */
+int cow_io_remove (struct cow_io *io, const char *path);
+/* All names but "." and "..", in any order.  What fn returned last, or -errno. */
+int cow_io_list (struct cow_io *io, const char *directory, cow_name_fn fn,
+                 void *opaque);
+int cow_io_sync_dir (struct cow_io *io, const char *directory);
 
 /* A queue is for one process: it is made after the server has forked. */
 int cow_queue_new (struct cow_io *io, unsigned depth, struct cow_queue **out);

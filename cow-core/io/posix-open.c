@@ -52,6 +52,9 @@ open_failed (struct cow_error *err, int code, const char *path,
     what = (flags & COW_OPEN_READONLY) ? "no permission to read it"
                                        : "no permission to write to it";
     break;
+  case EEXIST:
+    what = "exists already";
+    break;
   case EROFS:
     what = "is read-only, and was to be opened for writing";
     break;
@@ -94,6 +97,28 @@ open_named (const char *path, int oflags)
     fd = open (path, oflags | O_CLOEXEC | O_NOCTTY);
   while (fd == -1 && errno == EINTR);
   return fd == -1 ? -errno : fd;
+}
+
+static int
+open_created (const char *path, int oflags)
+{
+  int fd;
+
+  do
+    fd = open (path, (oflags & ~O_DIRECT) | O_CREAT | O_EXCL | O_CLOEXEC
+                       | O_NOCTTY, 0600);
+  while (fd == -1 && errno == EINTR);
+  if (fd == -1)
+    return -errno;
+  /* Asked for last: a refusal leaves no name behind, and none of another. */
+  if ((oflags & O_DIRECT) && fcntl (fd, F_SETFL, O_DIRECT) == -1) {
+    const int code = -errno;
+
+    unlink (path);
+    close (fd);
+    return code;
+  }
+  return fd;
 }
 
 /* A file without a name in directory path. */
@@ -238,13 +263,19 @@ open_and_examine (const char *path, unsigned flags, struct cow_file_info *info)
 
   if (flags & COW_OPEN_DIRECT)
     oflags |= O_DIRECT;
-  fd = (flags & COW_OPEN_UNNAMED) ? open_unnamed (path, oflags)
-                                  : open_named (path, oflags);
+  if (flags & COW_OPEN_UNNAMED)
+    fd = open_unnamed (path, oflags);
+  else if (flags & COW_OPEN_CREATE)
+    fd = open_created (path, oflags);
+  else
+    fd = open_named (path, oflags);
   if (fd < 0)
     return fd;
   r = examine (fd, flags, info);
   if (r < 0) {
     close (fd);
+    if (flags & COW_OPEN_CREATE)
+      unlink (path);
     return r;
   }
   return fd;
@@ -257,7 +288,8 @@ cow_posix_open (struct cow_io *io, const char *path, unsigned flags,
   CLEANUP_FREE struct posix_file *f = calloc (1, sizeof *f);
   int fd;
 
-  assert (!(flags & COW_OPEN_READONLY) || !(flags & COW_OPEN_UNNAMED));
+  assert (!(flags & COW_OPEN_READONLY)
+          || !(flags & (COW_OPEN_UNNAMED | COW_OPEN_CREATE)));
   if (f == NULL)
     return cow_error_set (err, -ENOMEM, "%s: out of memory", path);
   if (flags & COW_OPEN_DIRECT_STRICT)

@@ -38,7 +38,7 @@ struct scenario_result {
   unsigned refused;             /* requests and phases that failed */
   unsigned lost;                /* snapshots */
   unsigned compared;            /* snapshots and origins, that were right */
-  uint64_t origin_ios[65], store_ios[65]; /* by enum sim_op */
+  uint64_t origin_ios[SIM_MARK + 1], store_ios[SIM_MARK + 1]; /* by sim_op */
 };
 
 void scenario_run (const struct scenario *s, struct scenario_result *out);

@@ -36,9 +36,7 @@ apply (struct sim_image *im, const struct sim_change *c, uint64_t offset,
   case SIM_ALLOCATE:
     sim_image_allocate (im, offset, len);
     break;
-  case SIM_READ:
-  case SIM_SYNC:
-  case SIM_OPEN:
+  default:
     abort ();
   }
 }
@@ -73,6 +71,7 @@ sim_change_locked (struct sim_disk *d, struct sim_inode *inode, enum sim_op op,
 
   if (len == 0)
     return;
+  inode->modified++;
   if (offset + len > inode->size_bytes) {
     assert (op == SIM_WRITE || op == SIM_ALLOCATE);
     like.grown_to = inode->size_bytes = offset + len;
@@ -139,6 +138,11 @@ sim_settle_locked (struct sim_disk *d, struct sim_inode *inode,
   struct sim_change **link = &inode->changes, *c;
 
   (void) d;
+  if (!failed && inode->mark_number > 0 && inode->mark_number <= number) {
+    memcpy (inode->stable_mark, inode->mark, sizeof inode->mark);
+    inode->stable_mark_len = inode->mark_len;
+    inode->mark_number = 0;
+  }
   while ((c = *link) != NULL && c->number <= number) {
     if (failed)
       c->forsaken = true;
@@ -246,6 +250,37 @@ crash_inode (struct crash *cr, struct sim_inode *to,
   to->size_bytes = size;
 }
 
+/* Is the name there after the crash?  One of two inodes that had it at most. */
+static bool
+keeps_name (struct crash *cr, const struct sim_inode *from)
+{
+  if (from->name_stable != from->removed)
+    return from->name_stable;
+  switch (cr->manner) {
+  case LOSES_ALL:
+    return from->name_stable;
+  case KEEPS_ALL:
+    return !from->removed;
+  case STOPS:
+  case SELECTS:
+  case SCATTERS:
+    return sim_random_below (&cr->random, 2) == 0;
+  }
+  abort ();
+}
+
+static void
+crash_mark (struct crash *cr, struct sim_inode *to,
+            const struct sim_inode *from)
+{
+  const bool keeps = from->mark_number == 0 || cr->manner == KEEPS_ALL
+                     || (cr->manner != LOSES_ALL
+                         && sim_random_below (&cr->random, 2) == 0);
+
+  to->mark_len = keeps ? from->mark_len : from->stable_mark_len;
+  memcpy (to->mark, keeps ? from->mark : from->stable_mark, sizeof to->mark);
+}
+
 static struct crash
 draw_crash (struct sim_disk *d, uint64_t seed)
 {
@@ -275,20 +310,36 @@ next_disk (struct sim_disk *d, struct crash *cr, uint64_t seed)
   to = sim_disk_new (&options);
   end = &to->inodes;
   to->changes = d->changes;
+  to->inode_numbers = d->inode_numbers;
   for (const struct sim_inode *i = d->inodes; i; i = i->next) {
     struct sim_inode *copy;
     struct sim_change **change;
 
     if (i->unnamed)
       continue;
+    if (cr && (!keeps_name (cr, i) || sim_find_locked (to, i->name)))
+      continue;
     copy = *end = sim_inode_new (i->name, &i->options);
     end = &copy->next;
+    copy->number = i->number;
+    copy->modified = i->modified;
     if (cr) {
       crash_inode (cr, copy, i);
+      crash_mark (cr, copy, i);
       sim_image_copy (&copy->stable, &copy->now);
       copy->stable_size_bytes = copy->size_bytes;
+      memcpy (copy->stable_mark, copy->mark, sizeof copy->mark);
+      copy->stable_mark_len = copy->mark_len;
+      copy->name_stable = true;
       continue;
     }
+    copy->removed = i->removed;
+    copy->name_stable = i->name_stable;
+    memcpy (copy->mark, i->mark, sizeof copy->mark);
+    memcpy (copy->stable_mark, i->stable_mark, sizeof copy->mark);
+    copy->mark_len = i->mark_len;
+    copy->stable_mark_len = i->stable_mark_len;
+    copy->mark_number = i->mark_number;
     sim_image_copy (&copy->now, &i->now);
     sim_image_copy (&copy->stable, &i->stable);
     copy->size_bytes = i->size_bytes;

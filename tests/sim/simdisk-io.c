@@ -176,6 +176,11 @@ find_for_open (struct sim_disk *d, const char *path, unsigned flags,
   }
   else
     inode = sim_find_locked (d, path);
+  if (flags & COW_OPEN_CREATE) {
+    if (inode != NULL)
+      return cow_error_set (err, -EEXIST, "%s: exists already", path);
+    inode = sim_create_locked (d, path, &unnamed);
+  }
   if (inode == NULL)
     return cow_error_set (err, -ENOENT, "%s: no such file", path);
   if ((flags & COW_OPEN_DIRECT_STRICT) &&
@@ -233,7 +238,7 @@ static void
 sim_close (struct cow_file *base)
 {
   struct sim_disk *d = sim_disk_of (base->io);
-  struct sim_inode *inode = sim_open_file_of (base)->inode, **i;
+  struct sim_inode *inode = sim_open_file_of (base)->inode;
   LOCK_FOR_SCOPE (&d->lock);
 
   for (struct sim_lock **link = &inode->locks; *link;) {
@@ -246,12 +251,8 @@ sim_close (struct cow_file *base)
     *link = l->next;
     free (l);
   }
-  if (--inode->opens == 0 && inode->unnamed) {
-    for (i = &d->inodes; *i != inode; i = &(*i)->next)
-      ;
-    *i = inode->next;
-    sim_inode_free (inode);
-  }
+  inode->opens--;
+  sim_reap_locked (d);
   free (base);
 }
 
@@ -313,6 +314,14 @@ const struct cow_io_ops sim_disk_ops = {
   .hole = sim_hole,
   .extent = sim_extent,
   .advise_random = sim_advise_random,
+  .identity = sim_identity,
+  .get_mark = sim_get_mark,
+  .set_mark = sim_set_mark,
+  .sync_all = sim_sync,
+  .exists = sim_exists,
+  .remove = sim_remove,
+  .list = sim_list,
+  .sync_dir = sim_sync_dir,
   .queue_new = sim_queue_new,
   .queue_free = sim_queue_free,
   .submit = sim_submit,

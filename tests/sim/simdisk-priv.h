@@ -38,6 +38,13 @@ struct sim_inode {
   unsigned opens;
   struct sim_image now, stable;
   uint64_t size_bytes, stable_size_bytes;
+  uint64_t number;              /* the inode's, for cow_file_identity */
+  uint64_t modified;            /* grows with each change */
+  /* The name: is it there, and is that certain? */
+  bool removed, name_stable;
+  uint8_t mark[COW_MARK_BYTES_MAX], stable_mark[COW_MARK_BYTES_MAX];
+  size_t mark_len, stable_mark_len;
+  uint64_t mark_number;         /* of the change that set it; 0: stable */
   struct sim_change *changes;
   struct sim_lock *locks;
 };
@@ -58,6 +65,7 @@ struct sim_disk {
   uint64_t random;
   struct sim_inode *inodes;
   uint64_t changes;             /* numbers given out */
+  uint64_t inode_numbers;       /* the same */
   uint64_t steps;
   unsigned heals;               /* grows with sim_disk_heal() */
   bool off;
@@ -124,6 +132,23 @@ int sim_transfer_effect (struct sim_io *s, void *buf);
 int sim_sync_effect (struct sim_io *s);
 /* Punch, zero, allocate. */
 int sim_range_effect (struct sim_io *s);
+
+/* Names and marks (simdisk-names.c). */
+struct sim_inode *sim_create_locked (struct sim_disk *d, const char *name,
+                                     const struct sim_file_options *options)
+  COW_REQUIRES (d->lock);
+/* Take an inode that nobody has open out of the list, if its name is gone for
+ * good.
+ */
+void sim_reap_locked (struct sim_disk *d) COW_REQUIRES (d->lock);
+int sim_identity (struct cow_file *f, struct cow_identity *out);
+int sim_get_mark (struct cow_file *f, void *buf, size_t room);
+int sim_set_mark (struct cow_file *f, const void *mark, size_t len);
+int sim_exists (struct cow_io *io, const char *path);
+int sim_remove (struct cow_io *io, const char *path);
+int sim_list (struct cow_io *io, const char *directory, cow_name_fn fn,
+              void *opaque);
+int sim_sync_dir (struct cow_io *io, const char *directory);
 
 int sim_queue_new (struct cow_io *io, unsigned depth, struct cow_queue **out);
 void sim_queue_free (struct cow_queue *q);

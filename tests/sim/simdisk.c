@@ -45,7 +45,7 @@ sim_find_locked (struct sim_disk *d, const char *name)
 {
   struct sim_inode *i = d->inodes;
 
-  while (i && (i->unnamed || strcmp (i->name, name) != 0))
+  while (i && (i->unnamed || i->removed || strcmp (i->name, name) != 0))
     i = i->next;
   return i;
 }
@@ -93,12 +93,10 @@ void
 sim_disk_create (struct sim_disk *d, const char *name,
                  const struct sim_file_options *options)
 {
-  struct sim_inode *inode = sim_inode_new (name, options);
   LOCK_FOR_SCOPE (&d->lock);
 
   assert (sim_find_locked (d, name) == NULL);
-  inode->next = d->inodes;
-  d->inodes = inode;
+  sim_create_locked (d, name, options)->name_stable = true;
 }
 
 static struct sim_inode *
@@ -130,6 +128,7 @@ sim_disk_poke (struct sim_disk *d, const char *name, uint64_t offset,
   assert (offset + len <= inode->stable_size_bytes);
   sim_image_write (&inode->now, offset, buf, len);
   sim_image_write (&inode->stable, offset, buf, len);
+  inode->modified++;
 }
 
 uint64_t
@@ -138,6 +137,14 @@ sim_disk_size (struct sim_disk *d, const char *name)
   LOCK_FOR_SCOPE (&d->lock);
 
   return must_find_locked (d, name)->size_bytes;
+}
+
+bool
+sim_disk_has (struct sim_disk *d, const char *name)
+{
+  LOCK_FOR_SCOPE (&d->lock);
+
+  return sim_find_locked (d, name) != NULL;
 }
 
 void

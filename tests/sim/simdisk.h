@@ -7,6 +7,10 @@
  * the rest is drawn: each write whole, not at all, or torn at 512 bytes,
  * growth of a file apart from its data.
  *
+ * So it is with names: what was created or removed is certain only after a
+ * sync of its directory (what is in front of the last '/'; there is no need to
+ * make one), and a mark after the sync of its file that setting it does.
+ *
  *   sim_disk_clone   what the next process finds after a kill: the cache is
  *                    the kernel's, and lives on
  *   sim_disk_crash   what the next boot finds after a power loss
@@ -56,6 +60,7 @@ struct sim_file_options {
   bool is_block;
   uint32_t direct_align_bytes;  /* 0: O_DIRECT is refused */
   bool no_punch, no_zero;       /* -EOPNOTSUPP */
+  bool no_mark;                 /* -EOPNOTSUPP; so it is with is_block */
 };
 
 /* A file that cow_file_open finds under this name.  Stable from the start. */
@@ -70,6 +75,7 @@ void sim_disk_peek (struct sim_disk *d, const char *name, uint64_t offset,
 void sim_disk_poke (struct sim_disk *d, const char *name, uint64_t offset,
                     const void *buf, size_t len);
 uint64_t sim_disk_size (struct sim_disk *d, const char *name);
+bool sim_disk_has (struct sim_disk *d, const char *name);
 
 /* New disks, with the options of the old one but no faults or observer.  The
  * seed of a crash decides what it leaves, and is the new disk's seed.
@@ -91,7 +97,10 @@ enum sim_op {
   SIM_PUNCH = 1 << 3,
   SIM_ZERO = 1 << 4,
   SIM_ALLOCATE = 1 << 5,
-  SIM_OPEN = 1 << 6,
+  SIM_OPEN = 1 << 6,            /* also of what is created by it */
+  SIM_REMOVE = 1 << 7,
+  SIM_SYNC_DIR = 1 << 8,        /* file: the directory */
+  SIM_MARK = 1 << 9,            /* set or taken away; a SIM_SYNC follows */
 };
 
 struct sim_fault {

@@ -42,7 +42,7 @@ extern struct served {
   struct cow_volume *volume[SERVED_MAX];
   uint8_t *data[SERVED_MAX];    /* what the origins hold */
   /* I/Os since the beginning, or since they were set to 0. */
-  uint64_t origin_ios[64 + 1], store_ios[64 + 1]; /* by enum sim_op */
+  uint64_t origin_ios[SIM_MARK + 1], store_ios[SIM_MARK + 1]; /* by sim_op */
 } served;
 
 void served_begin (const struct served_options *o);

@@ -435,6 +435,94 @@ EngineTest (unnamed_file_leaves_nothing)
   free (buf);
 }
 
+static int
+count_name (void *opaque, const char *name)
+{
+  cr_assert_str_eq (name, "disk.img");
+  ++*(unsigned *) opaque;
+  return 0;
+}
+
+EngineTest (names_are_made_once_and_removed)
+{
+  struct cow_io *io = new_io (p);
+  struct cow_error err = COW_ERROR_INIT;
+  uint8_t *buf = pages (PAGE, 'n');
+  struct cow_file *f, *g;
+  unsigned names = 0;
+
+  cr_assert_eq (cow_io_exists (io, path), 0);
+  cr_assert_eq (cow_io_remove (io, path), -ENOENT);
+  cr_assert_eq (cow_file_open (io, path, p->flags | COW_OPEN_CREATE, &err, &f),
+                0, "%s", err.text);
+  cr_assert_eq (cow_file_pwrite (f, buf, PAGE, 0), 0);
+  cr_assert_eq (cow_io_exists (io, path), 1);
+  cr_assert_eq (cow_io_list (io, dir, count_name, &names), 0);
+  cr_assert_eq (names, 1);
+  cr_assert_eq (cow_io_sync_dir (io, dir), 0);
+
+  /* What is there is left as it is. */
+  cr_assert_eq (cow_file_open (io, path, p->flags | COW_OPEN_CREATE, &err, &g),
+                -EEXIST);
+  cr_assert (strstr (err.text, "exists already"), "%s", err.text);
+  memset (buf, 0, PAGE);
+  cr_assert_eq (cow_file_pread (f, buf, PAGE, 0), 0);
+  cr_assert (all_are (buf, PAGE, 'n'));
+  cow_file_close (f);
+
+  cr_assert_eq (cow_io_remove (io, path), 0);
+  cr_assert_eq (cow_io_exists (io, path), 0);
+  cr_assert_eq (cow_io_sync_dir (io, dir), 0);
+  cr_assert_eq (cow_io_sync_dir (io, path), -ENOENT);
+  cow_io_free (io);
+  free (buf);
+}
+
+EngineTest (a_file_has_an_identity_and_a_mark)
+{
+  struct cow_io *io = new_io (p);
+  uint8_t *buf = pages (PAGE, 'i');
+  struct cow_identity before, after;
+  char mark[8] = "";
+  struct cow_file *f;
+  struct stat st;
+  int r;
+
+  make_file (2 * PAGE);
+  cr_assert_eq (cow_file_open (io, path, p->flags, NULL, &f), 0);
+  cr_assert_eq (cow_file_identity (f, &before), 0);
+  cr_assert_eq (stat (path, &st), 0);
+  cr_assert_eq (before.device, st.st_dev);
+  cr_assert_eq (before.inode, st.st_ino);
+  cr_assert_eq (before.size_bytes, 2 * PAGE);
+  cr_assert_eq (before.modified_ns / COW_NS_PER_S, st.st_mtime);
+  usleep (20000);               /* more than a tick of the file's clock */
+  cr_assert_eq (cow_file_pwrite (f, buf, PAGE, 0), 0);
+  cr_assert_eq (cow_file_identity (f, &after), 0);
+  cr_assert_gt (after.modified_ns, before.modified_ns);
+  cr_assert_eq (after.inode, before.inode);
+
+  r = cow_file_set_mark (f, "first", 5);
+  if (r == -EOPNOTSUPP)
+    cr_skip ("the file system has no extended attributes");
+  cr_assert_eq (r, 0);
+  cr_assert_eq (cow_file_get_mark (f, mark, 4), -ERANGE);
+  cr_assert_eq (cow_file_get_mark (f, mark, sizeof mark), 5);
+  cr_assert_eq (memcmp (mark, "first", 5), 0);
+  cr_assert_eq (cow_file_set_mark (f, "2nd", 3), 0);
+  cow_file_close (f);
+
+  cr_assert_eq (cow_file_open (io, path, COW_OPEN_READONLY, NULL, &f), 0);
+  cr_assert_eq (cow_file_get_mark (f, mark, sizeof mark), 3);
+  cr_assert_eq (memcmp (mark, "2nd", 3), 0);
+  cr_assert_eq (cow_file_set_mark (f, NULL, 0), 0);
+  cr_assert_eq (cow_file_set_mark (f, NULL, 0), 0);
+  cr_assert_eq (cow_file_get_mark (f, mark, sizeof mark), 0);
+  cow_file_close (f);
+  cow_io_free (io);
+  free (buf);
+}
+
 Test (io, readonly_refuses_writes)
 {
   struct cow_io *io;

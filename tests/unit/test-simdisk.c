@@ -349,6 +349,107 @@ Test (simdisk, a_crash_repeats_by_its_seed)
   sim_disk_free (d);
 }
 
+static bool
+crash_has (struct sim_disk *d, const char *name, uint64_t seed)
+{
+  struct sim_disk *crashed = sim_disk_crash (d, seed);
+  const bool has = sim_disk_has (crashed, name);
+
+  sim_disk_free (crashed);
+  return has;
+}
+
+/* In how many of 100 crashes a name is there. */
+static unsigned
+crashes_with (struct sim_disk *d, const char *name)
+{
+  unsigned n = 0;
+
+  for (uint64_t seed = 1; seed <= 100; seed++)
+    n += crash_has (d, name, seed);
+  return n;
+}
+
+Test (simdisk, names_are_certain_after_a_sync_of_the_directory)
+{
+  struct sim_disk *d = new_disk (12), *next;
+  struct cow_io *io = sim_disk_io (d);
+  struct cow_file *f = open_as (d, "dir/a", COW_OPEN_CREATE);
+
+  cr_assert_eq (cow_file_open (io, "dir/a", COW_OPEN_CREATE, NULL, &f),
+                -EEXIST);
+  cr_assert_eq (fill (f, 0, PAGE, 'a'), 0);
+  cr_assert_eq (cow_file_sync (f), 0);
+  cr_assert (crashes_with (d, "dir/a") > 10);
+  cr_assert (crashes_with (d, "dir/a") < 90);
+  next = sim_disk_clone (d);
+  cr_assert (sim_disk_has (next, "dir/a"));
+  cr_assert (crashes_with (next, "dir/a") < 90);
+  sim_disk_free (next);
+
+  cr_assert_eq (cow_io_sync_dir (io, "other"), 0);
+  cr_assert (crashes_with (d, "dir/a") < 90);
+  cr_assert_eq (cow_io_sync_dir (io, "dir"), 0);
+  cr_assert_eq (crashes_with (d, "dir/a"), 100);
+
+  cr_assert_eq (cow_io_remove (io, "dir/a"), 0);
+  cr_assert_eq (cow_io_remove (io, "dir/a"), -ENOENT);
+  cr_assert_eq (cow_io_exists (io, "dir/a"), 0);
+  cr_assert_eq (fill (f, 0, PAGE, 'b'), 0);
+  cow_file_close (f);
+  cr_assert (crashes_with (d, "dir/a") > 10);
+  cr_assert (crashes_with (d, "dir/a") < 90);
+
+  /* Another file of the name: one of both at most. */
+  f = open_as (d, "dir/a", COW_OPEN_CREATE);
+  cr_assert (crashes_with (d, "dir/a") > 10);
+  cr_assert (crashes_with (d, "dir/a") < 100);
+  cr_assert_eq (cow_io_sync_dir (io, "dir"), 0);
+  cr_assert_eq (crashes_with (d, "dir/a"), 100);
+  cr_assert_eq (sim_disk_size (d, "dir/a"), 0);
+  cr_assert_eq (cow_io_remove (io, "dir/a"), 0);
+  cr_assert_eq (cow_io_sync_dir (io, "dir"), 0);
+  cr_assert_eq (crashes_with (d, "dir/a"), 0);
+  cow_file_close (f);
+  sim_disk_free (d);
+}
+
+Test (simdisk, a_mark_is_stable_when_it_was_set)
+{
+  struct sim_disk *d = new_disk (13);
+  struct cow_file *f = open_as (d, "disk", 0);
+  const struct sim_fault fault = { .ops = SIM_SYNC, .error = -EIO };
+  struct cow_identity id[2];
+  char mark[8];
+  unsigned old = 0;
+
+  cr_assert_eq (cow_file_get_mark (f, mark, sizeof mark), 0);
+  cr_assert_eq (cow_file_set_mark (f, "one", 3), 0);
+  cr_assert_eq (cow_file_get_mark (f, mark, 2), -ERANGE);
+  sim_disk_fault (d, &fault);
+  cr_assert_eq (cow_file_set_mark (f, "two", 3), -EIO);
+  for (uint64_t seed = 1; seed <= 100; seed++) {
+    struct sim_disk *crashed = sim_disk_crash (d, seed);
+    struct cow_file *g = open_as (crashed, "disk", 0);
+
+    cr_assert_eq (cow_file_get_mark (g, mark, sizeof mark), 3);
+    cr_assert (memcmp (mark, "one", 3) == 0 || memcmp (mark, "two", 3) == 0);
+    old += mark[0] == 'o';
+    cr_assert_eq (cow_file_identity (f, &id[0]), 0);
+    cr_assert_eq (cow_file_identity (g, &id[1]), 0);
+    cr_assert_eq (id[0].inode, id[1].inode);
+    cr_assert_eq (id[0].modified_ns, id[1].modified_ns);
+    cow_file_close (g);
+    sim_disk_free (crashed);
+  }
+  cr_assert (old > 10 && old < 90, "%u", old);
+  sim_disk_poke (d, "disk", 0, "x", 1);
+  cr_assert_eq (cow_file_identity (f, &id[1]), 0);
+  cr_assert_gt (id[1].modified_ns, id[0].modified_ns);
+  cow_file_close (f);
+  sim_disk_free (d);
+}
+
 Test (simdisk, a_crash_may_take_growth_back)
 {
   struct sim_disk *d = new_disk (1);

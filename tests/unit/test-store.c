@@ -33,7 +33,7 @@ static struct {
   struct sim_disk *disk;
   struct cow_store *s;
   uint32_t block_bytes;
-  uint64_t ios[SIM_OPEN + 1];   /* of the store's file, by operation */
+  uint64_t ios[SIM_MARK + 1];   /* of the store's file, by operation */
 } t;
 
 static void
