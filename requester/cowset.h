@@ -167,10 +167,13 @@ void cowset_release (struct cowset *c);
  */
 int cowset_connection_fd (struct cowset *c);
 
-/* Begin a backup.  document: NULL, or a document of cowset_save_document().
+/* Begin a backup.  document: NULL, or one of cowset_save_document(), whose
+ * components cowset_get_writer_components() gives; it sets nothing in the
+ * object.  It may come from anywhere: it is checked in all its members.
  * VSS: InitializeForBackup.  Returns S_OK, or
  *   VSS_E_BAD_STATE             initialised already
- *   VSS_E_INVALID_XML_DOCUMENT  the document is malformed
+ *   VSS_E_INVALID_XML_DOCUMENT  the document is malformed, or of a version
+ *                               that this library does not read
  */
 cowset_hresult cowset_initialize_for_backup (struct cowset *c,
                                              const char *document);
@@ -180,6 +183,13 @@ cowset_hresult cowset_initialize_for_backup (struct cowset *c,
  */
 cowset_hresult cowset_initialize_for_restore (struct cowset *c,
                                               const char *document);
+
+/* How the data will be restored, for the writers to know.  In a restore only.
+ * VSS: SetRestoreState.  Returns S_OK, E_INVALIDARG (no such type),
+ * VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_restore_state (struct cowset *c,
+                                         enum cowset_restore_type type);
 
 /* Which kind of set, VSS_CTX_*, with modifiers.  Once, before
  * cowset_start_snapshot_set(); without it VSS_CTX_BACKUP, whose snapshots go
@@ -212,7 +222,29 @@ cowset_hresult cowset_set_limits (struct cowset *c, uint32_t hold_ms,
 
 /* ----------------------------------------------------------------- writers */
 
-/* Ask the writers what they have.  Once; a context with writers needs it.
+/* Which writers take part, by the ids of their classes or of single instances.
+ * Before cowset_gather_writer_metadata(); later they have no effect, and say
+ * nothing.  ids may be NULL if count is 0.
+ *
+ * The first cowset_enable_writer_classes() makes earlier
+ * cowset_disable_writer_classes() void: from then on only what was enabled
+ * takes part; further ones add to it, and disabling takes away from it.
+ *
+ * VSS: EnableWriterClasses, DisableWriterClasses, DisableWriterInstances.
+ * Return S_OK, E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE (not initialised).
+ */
+cowset_hresult cowset_enable_writer_classes (struct cowset *c,
+                                             const struct cowset_id *ids,
+                                             unsigned count);
+cowset_hresult cowset_disable_writer_classes (struct cowset *c,
+                                              const struct cowset_id *ids,
+                                              unsigned count);
+cowset_hresult cowset_disable_writer_instances (struct cowset *c,
+                                                const struct cowset_id *ids,
+                                                unsigned count);
+
+/* Ask the writers what they have.  Once; a context with writers needs it.  A
+ * writer that does not answer takes no part, which fails nothing.
  * VSS: GatherWriterMetadata.  Returns S_OK (started), E_INVALIDARG,
  * E_OUTOFMEMORY, VSS_E_BAD_STATE.
  */
@@ -224,6 +256,123 @@ cowset_hresult cowset_gather_writer_metadata (struct cowset *c,
  */
 cowset_hresult cowset_get_writer_metadata_count (struct cowset *c,
                                                  unsigned *count);
+
+/* What a writer can have backed up by itself. */
+struct cowset_component {
+  enum cowset_component_type type;
+  const char *logical_path;     /* "" at the top */
+  const char *name;
+  const char *caption;          /* for people, or "" */
+  bool selected;                /* part of the backup */
+  bool backup_known;            /* cowset_set_backup_succeeded() was called, */
+  bool backup_succeeded;        /* and said so */
+};
+
+/* What a writer says of itself. */
+struct cowset_writer_metadata {
+  struct cowset_id instance_id;
+  struct cowset_id writer_id;   /* its class */
+  const char *name;
+  const char *kind;             /* how it is reached: "exec", "fsfreeze", ... */
+  enum cowset_application_level level;
+  enum cowset_usage_type usage;
+  enum cowset_source_type source;
+  bool transaction_manager;     /* left out with NOT_TRANSACTED */
+  size_t components;
+  const struct cowset_component *const *component;
+};
+
+/* Writer index of those that take part, from 0; *metadata is to be given back
+ * with cowset_writer_metadata_free(), also after the object is released.
+ * VSS: GetWriterMetadata.  Returns S_OK, E_INVALIDARG, E_OUTOFMEMORY,
+ * VSS_E_BAD_STATE (not gathered, or freed), VSS_E_OBJECT_NOT_FOUND (there are
+ * not so many).
+ */
+cowset_hresult
+cowset_get_writer_metadata (struct cowset *c, unsigned index,
+                            struct cowset_writer_metadata **metadata);
+void cowset_writer_metadata_free (struct cowset_writer_metadata *metadata);
+
+/* From here on the two calls above are refused; the writers take part as
+ * before.  VSS: FreeWriterMetadata.  Returns S_OK, VSS_E_BAD_STATE (not
+ * gathered, or freed before).
+ */
+cowset_hresult cowset_free_writer_metadata (struct cowset *c);
+
+/* Ask how the writers are, as often as wanted; each time the earlier answer is
+ * forgotten.  VSS: GatherWriterStatus.  Returns S_OK (started), E_INVALIDARG,
+ * E_OUTOFMEMORY, VSS_E_BAD_STATE (not initialised).
+ */
+cowset_hresult cowset_gather_writer_status (struct cowset *c,
+                                            struct cowset_async **async);
+
+/* As many as have metadata.  VSS: GetWriterStatusCount.  Returns S_OK,
+ * E_INVALIDARG, VSS_E_BAD_STATE (not gathered, or freed).
+ */
+cowset_hresult cowset_get_writer_status_count (struct cowset *c,
+                                               unsigned *count);
+
+/* How a writer was when it was asked. */
+struct cowset_writer_status {
+  struct cowset_id instance_id;
+  struct cowset_id writer_id;
+  const char *name;
+  enum cowset_writer_state state;
+  cowset_hresult failure;       /* the first; S_OK: none */
+  const char *message;          /* of the failure, or "" */
+};
+
+/* Writer index, in the order of the metadata; *status is to be given back with
+ * cowset_writer_status_free().  VSS: GetWriterStatus(Ex).  Returns S_OK,
+ * E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE (not gathered, or freed),
+ * VSS_E_OBJECT_NOT_FOUND (there are not so many).
+ * failure is S_OK, VSS_E_WRITERERROR_*, VSS_E_WRITER_NOT_RESPONDING, ...;
+ * cowset_result_advice() says what to do.
+ */
+cowset_hresult cowset_get_writer_status (struct cowset *c, unsigned index,
+                                         struct cowset_writer_status **status);
+void cowset_writer_status_free (struct cowset_writer_status *status);
+
+/* VSS: FreeWriterStatus.  Returns S_OK, VSS_E_BAD_STATE (not gathered). */
+cowset_hresult cowset_free_writer_status (struct cowset *c);
+
+/* Make a component, as the metadata have it, part of the backup.  Contexts with
+ * writers only; after the metadata, before cowset_prepare_for_backup(), which
+ * tells the writer.  A NULL path is "".  VSS: AddComponent.  Returns S_OK,
+ * E_INVALIDARG (no such writer or component), VSS_E_BAD_STATE (also where
+ * cowset_set_backup_state() has said that none are selected),
+ * VSS_E_OBJECT_ALREADY_EXISTS (added before).
+ */
+cowset_hresult cowset_add_component (struct cowset *c,
+                                     const struct cowset_id *instance,
+                                     const struct cowset_id *writer,
+                                     enum cowset_component_type type,
+                                     const char *logical_path,
+                                     const char *name);
+
+/* Say whether a component of the backup was copied: for the document.  When
+ * the set has been made, before cowset_backup_complete().
+ * VSS: SetBackupSucceeded.  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE,
+ * VSS_E_OBJECT_NOT_FOUND (it is not in the backup).
+ */
+cowset_hresult cowset_set_backup_succeeded (struct cowset *c,
+                                            const struct cowset_id *instance,
+                                            const struct cowset_id *writer,
+                                            enum cowset_component_type type,
+                                            const char *logical_path,
+                                            const char *name, bool succeeded);
+
+/* The writers that have components in the backup, with these alone; of the
+ * document, in a restore and until the metadata are gathered.
+ * VSS: GetWriterComponentsCount, GetWriterComponents.  Return S_OK,
+ * E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE (not initialised),
+ * VSS_E_OBJECT_NOT_FOUND (there are not so many).
+ */
+cowset_hresult cowset_get_writer_components_count (struct cowset *c,
+                                                   unsigned *count);
+cowset_hresult
+cowset_get_writer_components (struct cowset *c, unsigned index,
+                              struct cowset_writer_metadata **components);
 
 /* ------------------------------------------------------------ making a set */
 
@@ -298,8 +447,11 @@ cowset_hresult cowset_do_snapshot_set (struct cowset *c,
                                        struct cowset_async **async);
 
 /* Tell the writers that the backup was made.  Contexts with writers only,
- * after the set was.  VSS: BackupComplete.  Returns S_OK (started),
- * E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ * after the set was; not after a failed one.  VSS: BackupComplete.
+ * Returns S_OK (started), E_INVALIDARG, E_OUTOFMEMORY, VSS_E_BAD_STATE.
+ * The async ends with VSS_S_ASYNC_FINISHED (a writer that refused has that in
+ * its status), VSS_S_ASYNC_CANCELLED, or VSS_E_UNEXPECTED_WRITER_ERROR: a
+ * writer crashed; the others know, and the call can be repeated.
  */
 cowset_hresult cowset_backup_complete (struct cowset *c,
                                        struct cowset_async **async);
@@ -311,8 +463,8 @@ cowset_hresult cowset_backup_complete (struct cowset *c,
  */
 cowset_hresult cowset_abort_backup (struct cowset *c);
 
-/* The backup components document: JSON, to be given back with free().  When
- * the set has been made.  VSS: SaveAsXML.  Returns S_OK, E_INVALIDARG,
+/* The backup components document: JSON (DOCUMENT.md has the format), to be
+ * given back with free().  When the set has been made.  VSS: SaveAsXML.  Returns S_OK, E_INVALIDARG,
  * E_OUTOFMEMORY, VSS_E_BAD_STATE.
  */
 cowset_hresult cowset_save_document (struct cowset *c, char **document);
@@ -463,6 +615,43 @@ cowset_hresult cowset_break_snapshot_set (struct cowset *c,
 cowset_hresult cowset_revert_to_snapshot (struct cowset *c,
                                           const struct cowset_id *snapshot,
                                           bool force_dismount);
+
+/* How far a revert of the volume is.  VSS: QueryRevertStatus.  Returns
+ *   E_NOTIMPL               no provider of this version can revert
+ *   E_POINTER               volume or async is NULL
+ *   VSS_E_OBJECT_NOT_FOUND  there is no such volume
+ */
+cowset_hresult cowset_query_revert_status (struct cowset *c,
+                                           const char *volume,
+                                           struct cowset_async **async);
+
+/* Make a snapshot reachable other than over NBD.
+ *
+ * path_from_root  VSS_VOLSNAP_ATTR_EXPOSED_REMOTELY: a directory of it, NULL
+ *                 for all; NULL otherwise
+ * attributes      VSS_VOLSNAP_ATTR_EXPOSED_LOCALLY (mounted at name) or
+ *                 VSS_VOLSNAP_ATTR_EXPOSED_REMOTELY (shared as name, which may
+ *                 be NULL)
+ * *exposed        where it is, to be given back with free()
+ *
+ * VSS: ExposeSnapshot.  Returns
+ *   VSS_E_PROVIDER_VETO     no provider of this version does
+ *   VSS_E_OBJECT_NOT_FOUND  there is no such snapshot
+ *   E_INVALIDARG            the arguments do not go together, or it is a
+ *                           snapshot that is not exposed: client-accessible,
+ *                           or, locally, not persistent
+ */
+cowset_hresult cowset_expose_snapshot (struct cowset *c,
+                                       const struct cowset_id *snapshot,
+                                       const char *path_from_root,
+                                       uint32_t attributes, const char *name,
+                                       char **exposed);
+
+/* The end of that.  VSS: UnexposeSnapshot.  Returns S_OK, or
+ * VSS_E_OBJECT_NOT_FOUND (there is no such snapshot, or it is not exposed).
+ */
+cowset_hresult cowset_unexpose_snapshot (struct cowset *c,
+                                         const struct cowset_id *snapshot);
 
 /* -------------------------------------------------------------- the server */
 

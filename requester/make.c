@@ -155,9 +155,8 @@ cowset_add_to_snapshot_set (struct cowset *c, const char *volume,
   return S_OK;
 }
 
-/* Whether the answer to "volumes" has one of that name. */
-static bool
-has_volume (json_t *answer, const char *name)
+bool
+req_has_volume (json_t *answer, const char *name)
 {
   json_t *volumes = json_object_get (answer, "volumes"), *volume;
   size_t i;
@@ -218,7 +217,7 @@ cowset_is_volume_supported (struct cowset *c,
     hr = req_request (c->servers[0], NULL, &providers, "providers", "{}");
   if (COWSET_FAILED (hr))
     return REQ_ONLY (hr, VSS_E_NESTED_VOLUME_LIMIT, VSS_E_BAD_STATE);
-  if (!has_volume (volumes, volume))
+  if (!req_has_volume (volumes, volume))
     return req_fail (VSS_E_OBJECT_NOT_FOUND,
                      "%s: the server has no volume of this name", volume);
   *supported = has_provider (providers, provider, context) &&
@@ -239,22 +238,48 @@ move_to (struct cowset *c, enum req_state state)
   return S_OK;
 }
 
+/* The operation ends with hr, in the state in which it began. */
+static cowset_hresult
+stay (struct cowset *c, cowset_hresult hr)
+{
+  LOCK_FOR_SCOPE (&c->lock);
+
+  c->moving = false;
+  return hr;
+}
+
 /* Whether a writer that refuses matters is the requester's to say, who asks
  * for the writers' status.
  */
 static cowset_hresult
 prepare_for_backup (struct cowset_async *async, void *opaque)
 {
-  req_writers_raise (opaque, REQ_EVENT_PREPARE_BACKUP,
-                     req_async_canceller (async));
+  struct req_cancel *cancel = req_async_canceller (async);
+  struct cowset *c = opaque;
+
+  req_async_set_phase (async, "prepare-backup");
+  req_writers_raise (c, REQ_EVENT_PREPARE_BACKUP, cancel);
+  if (req_cancel_cancelled (cancel))
+    return stay (c, req_fail (E_ABORT, NULL));
   return move_to (opaque, STATE_PREPARED);
 }
 
+/* A writer that fails has that in its status; one that crashes fails the call,
+ * which can be repeated.
+ */
 static cowset_hresult
 backup_complete (struct cowset_async *async, void *opaque)
 {
-  req_writers_raise (opaque, REQ_EVENT_BACKUP_COMPLETE,
-                     req_async_canceller (async));
+  struct req_cancel *cancel = req_async_canceller (async);
+  struct cowset *c = opaque;
+  cowset_hresult hr;
+
+  req_async_set_phase (async, "backup-complete");
+  hr = req_writers_raise (c, REQ_EVENT_BACKUP_COMPLETE, cancel);
+  if (req_cancel_cancelled (cancel))
+    return stay (c, req_fail (E_ABORT, NULL));
+  if (hr == VSS_E_UNEXPECTED_WRITER_ERROR)
+    return stay (c, hr);
   return move_to (opaque, STATE_COMPLETE);
 }
 

@@ -1,4 +1,4 @@
-/* manage.c - finished sets: delete, break, revert.
+/* manage.c - finished sets: delete, break.
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include <config.h>
@@ -180,29 +180,4 @@ cowset_break_snapshot_set (struct cowset *c, const struct cowset_id *set)
     return req_fail_null ("BreakSnapshotSet", c ? "set" : "the object");
   hr = req_check_state (c, CALL_BREAK_SNAPSHOT_SET);
   return COWSET_FAILED (hr) ? hr : break_set (c, set);
-}
-
-/* ------------------------------------------------------------------ revert */
-
-cowset_hresult
-cowset_revert_to_snapshot (struct cowset *c,
-                           const struct cowset_id *snapshot,
-                           bool force_dismount)
-{
-  CLEANUP_JSON json_t *sets = NULL;
-  cowset_hresult hr;
-
-  (void) force_dismount;
-  if (c == NULL || snapshot == NULL)
-    return req_fail_null ("RevertToSnapshot", c ? "snapshot" : "the object");
-  hr = req_check_state (c, CALL_REVERT_TO_SNAPSHOT);
-  if (COWSET_SUCCEEDED (hr))
-    hr = find (c, VSS_CTX_ALL, snapshot, false, &sets);
-  if (COWSET_FAILED (hr))
-    return REQ_ONLY (hr, VSS_E_BAD_STATE, VSS_E_OBJECT_NOT_FOUND);
-  if (!json_is_true (json_object_get (json_array_get (sets, 0),
-                                      "persistent")))
-    return req_fail (VSS_E_UNSUPPORTED_CONTEXT, "RevertToSnapshot: the "
-                     "snapshot is not persistent");
-  return req_fail (E_NOTIMPL, "RevertToSnapshot: no provider can revert");
 }

@@ -6,8 +6,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "document.h"
 #include "link.h"
-#include "object.h"
 #include "protocol/context.h"
 #include "protocol/name.h"
 #include "protocol/result.h"
@@ -15,9 +15,6 @@
 #include "uri.h"
 
 #define HOLD_MS_MAX 10000
-
-#define DOCUMENT_FORMAT "cowset-backup-components"
-#define DOCUMENT_VERSION 1
 
 /* ---------------------------------------------------------------- requests */
 
@@ -143,6 +140,8 @@ cowset_release (struct cowset *c)
   free (c->asyncs);
   free (c->members);
   free (c->servers);
+  req_gather_clear (c);
+  json_decref (c->document);
   free (c->label);
   free (c);
 }
@@ -183,19 +182,6 @@ req_object_start (struct cowset *c, req_operation run, void *opaque,
 
 /* --------------------------------------------------------------- documents */
 
-static bool
-document_is_valid (const char *text)
-{
-  CLEANUP_JSON json_t *document = json_loads (text, JSON_REJECT_DUPLICATES,
-                                              NULL);
-  const char *format = json_string_value (json_object_get (document,
-                                                           "format"));
-  json_t *version = json_object_get (document, "version");
-
-  return format && strcmp (format, DOCUMENT_FORMAT) == 0 &&
-         json_integer_value (version) == DOCUMENT_VERSION;
-}
-
 static cowset_hresult
 initialize (struct cowset *c, enum req_call call, enum req_state state,
             const char *document)
@@ -208,10 +194,10 @@ initialize (struct cowset *c, enum req_call call, enum req_state state,
   hr = req_check_state_locked (c, call);
   if (COWSET_FAILED (hr))
     return hr;
-  if (document && !document_is_valid (document))
-    return req_fail (VSS_E_INVALID_XML_DOCUMENT,
-                     "%s: the document is not one of a backup that this "
-                     "version has saved", req_call_name (call));
+  if (document)
+    hr = req_document_load (req_call_name (call), document, &c->document);
+  if (COWSET_FAILED (hr))
+    return hr;
   c->state = state;
   return S_OK;
 }
@@ -230,21 +216,6 @@ cowset_initialize_for_restore (struct cowset *c, const char *document)
   return initialize (c, CALL_INITIALIZE_FOR_RESTORE, STATE_INIT_R, document);
 }
 
-/* The members of the set, as the document has them. */
-static json_t *
-members_json (struct cowset *c)
-{
-  json_t *array = json_array ();
-
-  for (size_t i = 0; i < c->member_count; ++i)
-    json_array_append_new (
-      array, json_pack ("{s:o, s:s, s:s}", "snapshot",
-                        req_id_json (&c->members[i].snapshot), "volume",
-                        c->members[i].volume, "server",
-                        c->members[i].server->uri));
-  return array;
-}
-
 cowset_hresult
 cowset_save_document (struct cowset *c, char **document)
 {
@@ -258,16 +229,7 @@ cowset_save_document (struct cowset *c, char **document)
   hr = req_check_state (c, CALL_SAVE_DOCUMENT);
   if (COWSET_FAILED (hr))
     return hr;
-  pthread_mutex_lock (&c->lock);
-  json = json_pack ("{s:s, s:i, s:I, s:o, s:s, s:b, s:b, s:i, s:b, s:o}",
-                    "format", DOCUMENT_FORMAT, "version", DOCUMENT_VERSION,
-                    "context", (json_int_t) c->context, "set",
-                    req_id_json (&c->set), "label", c->label ? c->label : "",
-                    "select_components", c->select_components,
-                    "bootable_state", c->bootable, "backup_type",
-                    (int) c->backup_type, "partial_files", c->partial_files,
-                    "snapshots", members_json (c));
-  pthread_mutex_unlock (&c->lock);
+  json = req_document_build (c);
   text = json ? json_dumps (json, JSON_INDENT (2)) : NULL;
   if (text == NULL)
     return req_fail (E_OUTOFMEMORY, NULL);
@@ -325,6 +287,24 @@ cowset_set_backup_state (struct cowset *c, bool select_components,
 }
 
 cowset_hresult
+cowset_set_restore_state (struct cowset *c, enum cowset_restore_type type)
+{
+  cowset_hresult hr;
+
+  if (c == NULL)
+    return req_fail_null ("SetRestoreState", "the object");
+  LOCK_FOR_SCOPE (&c->lock);
+  hr = req_check_state_locked (c, CALL_SET_RESTORE_STATE);
+  if (COWSET_FAILED (hr))
+    return hr;
+  if ((int) type < VSS_RTYPE_UNDEFINED || (int) type > VSS_RTYPE_OTHER)
+    return req_fail (E_INVALIDARG, "SetRestoreState: %d is no type of "
+                     "restore", (int) type);
+  c->restore_type = type;
+  return S_OK;
+}
+
+cowset_hresult
 cowset_set_label (struct cowset *c, const char *label)
 {
   const char *wrong;
@@ -364,67 +344,5 @@ cowset_set_limits (struct cowset *c, uint32_t hold_ms, uint32_t flush_ms)
                      HOLD_MS_MAX);
   c->hold_ms = hold_ms;
   c->flush_ms = flush_ms;
-  return S_OK;
-}
-
-/* ----------------------------------------------------------------- writers */
-
-/* A writer that does not answer takes no part; that is its own failure. */
-static cowset_hresult
-gather (struct cowset_async *async, void *opaque)
-{
-  struct req_cancel *cancel = req_async_canceller (async);
-  struct cowset *c = opaque;
-
-  req_writers_raise (c, REQ_EVENT_IDENTIFY, cancel);
-  if (req_cancel_cancelled (cancel))
-    return req_fail (E_ABORT, NULL);
-  for (size_t i = 0; i < c->writer_count; ++i)
-    c->writers[i]->takes_part =
-      req_writer_state (c->writers[i], NULL, NULL) == VSS_WS_STABLE;
-  LOCK_FOR_SCOPE (&c->lock);
-  c->gathered = true;
-  return S_OK;
-}
-
-cowset_hresult
-cowset_gather_writer_metadata (struct cowset *c, struct cowset_async **async)
-{
-  cowset_hresult hr;
-
-  if (c == NULL || async == NULL)
-    return req_fail_null ("GatherWriterMetadata",
-                          c ? "async" : "the object");
-  LOCK_FOR_SCOPE (&c->order_lock);
-  hr = req_check_state (c, CALL_GATHER_WRITER_METADATA);
-  if (COWSET_FAILED (hr))
-    return hr;
-  if (c->gather_started)
-    return req_fail (VSS_E_BAD_STATE, "GatherWriterMetadata: an object can "
-                     "gather them once");
-  hr = req_object_start (c, gather, c, async);
-  if (COWSET_SUCCEEDED (hr))
-    c->gather_started = true;
-  return hr;
-}
-
-cowset_hresult
-cowset_get_writer_metadata_count (struct cowset *c, unsigned *count)
-{
-  cowset_hresult hr;
-
-  if (c == NULL || count == NULL)
-    return req_fail_null ("GetWriterMetadataCount",
-                          c ? "count" : "the object");
-  LOCK_FOR_SCOPE (&c->lock);
-  hr = req_check_state_locked (c, CALL_GET_WRITER_METADATA);
-  if (COWSET_FAILED (hr))
-    return hr;
-  if (!c->gathered)
-    return req_fail (VSS_E_BAD_STATE, "GetWriterMetadataCount: they have not "
-                     "been gathered");
-  *count = 0;
-  for (size_t i = 0; i < c->writer_count; ++i)
-    *count += c->writers[i]->takes_part;
   return S_OK;
 }

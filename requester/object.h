@@ -38,11 +38,21 @@ enum req_call {
   CALL_INITIALIZE_FOR_BACKUP,
   CALL_INITIALIZE_FOR_RESTORE,
   CALL_SET_CONTEXT,
+  CALL_SET_RESTORE_STATE,
   CALL_SET_BACKUP_STATE,
   CALL_SET_LABEL,
   CALL_SET_LIMITS,
+  CALL_ENABLE_WRITER_CLASSES,
+  CALL_DISABLE_WRITER_CLASSES,
+  CALL_DISABLE_WRITER_INSTANCES,
   CALL_GATHER_WRITER_METADATA,
   CALL_GET_WRITER_METADATA,
+  CALL_FREE_WRITER_METADATA,
+  CALL_GATHER_WRITER_STATUS,
+  CALL_GET_WRITER_STATUS,
+  CALL_FREE_WRITER_STATUS,
+  CALL_ADD_COMPONENT,
+  CALL_GET_WRITER_COMPONENTS,
   CALL_START_SNAPSHOT_SET,
   CALL_ADD_TO_SNAPSHOT_SET,
   CALL_IS_VOLUME_SUPPORTED,
@@ -50,12 +60,16 @@ enum req_call {
   CALL_DO_SNAPSHOT_SET,
   CALL_GET_SNAPSHOT_PROPERTIES,
   CALL_QUERY,
+  CALL_SET_BACKUP_SUCCEEDED,
   CALL_SAVE_DOCUMENT,
   CALL_BACKUP_COMPLETE,
   CALL_ABORT_BACKUP,
   CALL_DELETE_SNAPSHOTS,
   CALL_BREAK_SNAPSHOT_SET,
+  CALL_EXPOSE_SNAPSHOT,
+  CALL_UNEXPOSE_SNAPSHOT,
   CALL_REVERT_TO_SNAPSHOT,
+  CALL_QUERY_REVERT_STATUS,
   CALL_COUNT,
 };
 
@@ -64,6 +78,29 @@ struct req_member {
   struct req_server *server;
   struct proto_id snapshot;
   char *volume;
+};
+
+/* What one writer's status was when it was asked for. */
+struct req_status {
+  struct cowset_id instance_id, class_id;
+  char *name;
+  enum cowset_writer_state state;
+  cowset_hresult failure;
+  char message[256];
+};
+
+struct req_statuses {
+  struct req_status *status;
+  size_t count;
+};
+
+/* Which writers are not to take part.  Filled before the metadata are gathered,
+ * then read only.
+ */
+struct req_filter {
+  bool only;                    /* EnableWriterClasses: only these */
+  struct cowset_id *enabled, *disabled, *disabled_instances;
+  size_t enabled_count, disabled_count, disabled_instance_count;
 };
 
 struct cowset {
@@ -88,6 +125,9 @@ struct cowset {
   struct req_writer **writers;  /* order_lock until gather_started, then read
                                  * only */
   size_t writer_count;
+  struct req_filter filter;     /* order_lock */
+  json_t *document;             /* set by initialising, then read only; NULL:
+                                 * none was loaded */
 
   /* Never held over a request. */
   pthread_mutex_t lock;
@@ -98,6 +138,10 @@ struct cowset {
   bool select_components, bootable, partial_files;
   enum cowset_backup_type backup_type;
   bool gathered;
+  bool metadata_freed;
+  bool status_gathered;
+  struct req_statuses statuses;
+  enum cowset_restore_type restore_type;
   bool moving;                  /* PrepareForBackup or BackupComplete runs */
   struct proto_id set;
   char *label;
@@ -153,5 +197,18 @@ cowset_hresult req_query_sets (struct cowset *c, uint32_t context,
                                const struct proto_id *set,
                                const struct proto_id *snapshot,
                                json_t **sets);
+
+/* Whether the answer to "volumes" has one of that name. */
+bool req_has_volume (json_t *answer, const char *name);
+
+/* ----------------------------------------------------------------- writers */
+
+/* Whether GatherWriterMetadata has finished: only then may takes_part be
+ * looked at.  c->lock is not held.
+ */
+bool req_gathered (struct cowset *c);
+
+/* Frees what gather.c has in the object. */
+void req_gather_clear (struct cowset *c);
 
 #endif /* REQ_OBJECT_H */

@@ -24,16 +24,36 @@ static const struct {
     { "InitializeForRestore", BIT (NEW) },
   [CALL_SET_CONTEXT] =
     { "SetContext", BIT (INIT_B) },
+  [CALL_SET_RESTORE_STATE] =
+    { "SetRestoreState", BIT (INIT_R) },
   [CALL_SET_BACKUP_STATE] =
     { "SetBackupState", BIT (INIT_B) | BIT (SET) },
   [CALL_SET_LABEL] =
     { "cowset_set_label", BIT (INIT_B) },
   [CALL_SET_LIMITS] =
     { "cowset_set_limits", BIT (INIT_B) | BIT (SET) | BIT (PREPARED) },
+  [CALL_ENABLE_WRITER_CLASSES] =
+    { "EnableWriterClasses", ALL },
+  [CALL_DISABLE_WRITER_CLASSES] =
+    { "DisableWriterClasses", ALL },
+  [CALL_DISABLE_WRITER_INSTANCES] =
+    { "DisableWriterInstances", ALL },
   [CALL_GATHER_WRITER_METADATA] =
     { "GatherWriterMetadata", BIT (INIT_B) | BIT (SET) | BIT (INIT_R) },
   [CALL_GET_WRITER_METADATA] =
     { "GetWriterMetadata", ALL & ~BIT (DONE) },
+  [CALL_FREE_WRITER_METADATA] =
+    { "FreeWriterMetadata", ALL & ~BIT (DONE) },
+  [CALL_GATHER_WRITER_STATUS] =
+    { "GatherWriterStatus", ALL },
+  [CALL_GET_WRITER_STATUS] =
+    { "GetWriterStatus", ALL },
+  [CALL_FREE_WRITER_STATUS] =
+    { "FreeWriterStatus", ALL },
+  [CALL_ADD_COMPONENT] =
+    { "AddComponent", BIT (INIT_B) | BIT (SET) },
+  [CALL_GET_WRITER_COMPONENTS] =
+    { "GetWriterComponents", ALL },
   [CALL_START_SNAPSHOT_SET] =
     { "StartSnapshotSet", BIT (INIT_B) },
   [CALL_ADD_TO_SNAPSHOT_SET] =
@@ -48,6 +68,8 @@ static const struct {
     { "GetSnapshotProperties", ALL & ~BIT (INIT_R) },
   [CALL_QUERY] =
     { "Query", ALL & ~BIT (INIT_R) },
+  [CALL_SET_BACKUP_SUCCEEDED] =
+    { "SetBackupSucceeded", BIT (CREATED) },
   [CALL_SAVE_DOCUMENT] =
     { "SaveAsXML", BIT (CREATED) | BIT (COMPLETE) },
   [CALL_BACKUP_COMPLETE] =
@@ -58,8 +80,14 @@ static const struct {
     { "DeleteSnapshots", ALL },
   [CALL_BREAK_SNAPSHOT_SET] =
     { "BreakSnapshotSet", ALL },
+  [CALL_EXPOSE_SNAPSHOT] =
+    { "ExposeSnapshot", ALL & ~BIT (CREATING) & ~BIT (INIT_R) },
+  [CALL_UNEXPOSE_SNAPSHOT] =
+    { "UnexposeSnapshot", ALL & ~BIT (CREATING) & ~BIT (INIT_R) },
   [CALL_REVERT_TO_SNAPSHOT] =
     { "RevertToSnapshot", ALL & ~BIT (CREATING) & ~BIT (INIT_R) },
+  [CALL_QUERY_REVERT_STATUS] =
+    { "QueryRevertStatus", ALL & ~BIT (CREATING) & ~BIT (INIT_R) },
 };
 
 static const char *const states[] = {

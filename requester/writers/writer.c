@@ -99,6 +99,7 @@ req_writer_add_component (struct req_writer *w,
     return req_fail (E_OUTOFMEMORY, NULL);
   w->components = list;
   new = &list[w->component_count];
+  memset (new, 0, sizeof *new);
   new->type = type;
   new->path = strdup (path ? path : "");
   new->name = strdup (name);

@@ -51,6 +51,14 @@ struct req_component {
   char *path;                   /* logical path, "" at the top */
   char *name;
   char *caption;                /* for people, or "" */
+
+  /* The object's order_lock.  What the requester said of it. */
+  bool selected;                /* AddComponent: it is part of the backup */
+  enum req_succeeded {
+    REQ_SUCCEEDED_UNSAID,
+    REQ_SUCCEEDED_NO,
+    REQ_SUCCEEDED_YES,
+  } succeeded;                  /* SetBackupSucceeded */
 };
 
 struct req_writer;

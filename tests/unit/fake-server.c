@@ -12,6 +12,22 @@
 static const char provider_id[] = "8f1f0c0a-6d9a-4d43-9c52-c0d5e7a3b001";
 static const char *const volumes[] = { "a", "b", "c" };
 
+const char fake_document[] =
+  "{\"format\":\"cowset-backup-components\",\"version\":1,\"context\":0,"
+  "\"set\":\"11111111-1111-1111-1111-111111111111\",\"label\":\"nightly\","
+  "\"complete\":true,\"backup\":{\"select_components\":true,"
+  "\"bootable_state\":false,\"type\":1,\"partial_files\":false},"
+  "\"servers\":[{\"uri\":\"nbd://host\",\"machine\":\"host\"}],"
+  "\"snapshots\":[{\"snapshot\":\"22222222-2222-2222-2222-222222222222\","
+  "\"volume\":\"a\",\"server\":\"nbd://host\"}],"
+  "\"writers\":[{\"writer\":\"33333333-3333-3333-3333-333333333333\","
+  "\"instance\":\"44444444-4444-4444-4444-444444444444\",\"name\":\"app\","
+  "\"kind\":\"exec\",\"level\":3,\"usage\":3,\"source\":1,"
+  "\"transaction_manager\":false,\"state\":1,\"failure\":0,\"message\":\"\","
+  "\"components\":[{\"type\":1,\"path\":\"\",\"name\":\"kept\","
+  "\"caption\":\"\",\"selected\":true,\"succeeded\":true},{\"type\":2,"
+  "\"path\":\"p\",\"name\":\"left\",\"caption\":\"\",\"selected\":false}]}]}";
+
 struct fake {
   pthread_mutex_t lock;
   pthread_cond_t changed;

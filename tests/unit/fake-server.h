@@ -33,6 +33,11 @@ void fake_block (struct fake *f, const char *op);
 /* Wait until one does. */
 void fake_await (struct fake *f);
 
+/* A backup components document that is valid: one snapshot, one writer "app"
+ * with the components "kept" (selected and copied) and "left".
+ */
+extern const char fake_document[];
+
 /* How many requests of this op there were. */
 unsigned fake_count (struct fake *f, const char *op);
 

@@ -111,7 +111,7 @@ created (uint32_t context, struct cowset_id *set, struct cowset_id *snapshot)
 static void
 gather (struct cowset *c)
 {
-  OK (cowset_set_backup_state (c, false, false, VSS_BT_FULL, false));
+  OK (cowset_set_backup_state (c, true, false, VSS_BT_FULL, false));
   IS (finished (cowset_gather_writer_metadata, c), VSS_S_ASYNC_FINISHED);
 }
 
@@ -144,8 +144,7 @@ drive (enum req_state state, bool gathered)
   if (state == STATE_NEW)
     return c;
   if (state == STATE_INIT_R) {
-    OK (cowset_initialize_for_restore (
-      c, "{\"format\":\"cowset-backup-components\",\"version\":1}"));
+    OK (cowset_initialize_for_restore (c, fake_document));
     if (gathered)
       IS (finished (cowset_gather_writer_metadata, c), VSS_S_ASYNC_FINISHED);
     return c;
@@ -199,21 +198,48 @@ make_call (struct cowset *c, enum req_call call)
   case CALL_INITIALIZE_FOR_BACKUP:
     return cowset_initialize_for_backup (c, NULL);
   case CALL_INITIALIZE_FOR_RESTORE:
-    return cowset_initialize_for_restore (
-      c, "{\"format\":\"cowset-backup-components\",\"version\":1}");
+    return cowset_initialize_for_restore (c, fake_document);
   case CALL_SET_CONTEXT:
     return cowset_set_context (c, VSS_CTX_BACKUP);
+  case CALL_SET_RESTORE_STATE:
+    return cowset_set_restore_state (c, VSS_RTYPE_BY_COPY);
   case CALL_SET_BACKUP_STATE:
     return cowset_set_backup_state (c, true, true, VSS_BT_FULL, true);
   case CALL_SET_LABEL:
     return cowset_set_label (c, "label");
   case CALL_SET_LIMITS:
     return cowset_set_limits (c, 1, 1);
+  case CALL_ENABLE_WRITER_CLASSES:
+    return cowset_enable_writer_classes (c, &id, 1);
+  case CALL_DISABLE_WRITER_CLASSES:
+    return cowset_disable_writer_classes (c, &id, 1);
+  case CALL_DISABLE_WRITER_INSTANCES:
+    return cowset_disable_writer_instances (c, &id, 1);
   case CALL_GATHER_WRITER_METADATA:
     hr = cowset_gather_writer_metadata (c, &async);
     break;
   case CALL_GET_WRITER_METADATA:
     return cowset_get_writer_metadata_count (c, &count);
+  case CALL_FREE_WRITER_METADATA:
+    return cowset_free_writer_metadata (c);
+  case CALL_GATHER_WRITER_STATUS:
+    hr = cowset_gather_writer_status (c, &async);
+    break;
+  case CALL_GET_WRITER_STATUS:
+  case CALL_FREE_WRITER_STATUS:
+    /* Where it can be gathered it is there. */
+    if (COWSET_SUCCEEDED (cowset_gather_writer_status (c, &async)))
+      outcome (async);
+    return call == CALL_GET_WRITER_STATUS
+             ? cowset_get_writer_status_count (c, &count)
+             : cowset_free_writer_status (c);
+  case CALL_ADD_COMPONENT:
+    return cowset_add_component (c, &id, &id, VSS_CT_DATABASE, NULL, "c");
+  case CALL_GET_WRITER_COMPONENTS:
+    return cowset_get_writer_components_count (c, &count);
+  case CALL_SET_BACKUP_SUCCEEDED:
+    return cowset_set_backup_succeeded (c, &id, &id, VSS_CT_DATABASE, NULL,
+                                        "c", true);
   case CALL_START_SNAPSHOT_SET:
     return cowset_start_snapshot_set (c, &out);
   case CALL_ADD_TO_SNAPSHOT_SET:
@@ -248,8 +274,16 @@ make_call (struct cowset *c, enum req_call call)
                                     &deleted, &out);
   case CALL_BREAK_SNAPSHOT_SET:
     return cowset_break_snapshot_set (c, &id);
+  case CALL_EXPOSE_SNAPSHOT:
+    return cowset_expose_snapshot (c, &id, NULL,
+                                   VSS_VOLSNAP_ATTR_EXPOSED_LOCALLY, "/mnt",
+                                   &document);
+  case CALL_UNEXPOSE_SNAPSHOT:
+    return cowset_unexpose_snapshot (c, &id);
   case CALL_REVERT_TO_SNAPSHOT:
     return cowset_revert_to_snapshot (c, &id, false);
+  case CALL_QUERY_REVERT_STATUS:
+    return cowset_query_revert_status (c, "a", &async);
   case CALL_COUNT:
     break;
   }
@@ -269,9 +303,17 @@ static const struct {
   { CALL_INITIALIZE_FOR_BACKUP,   "Y---------", false },
   { CALL_INITIALIZE_FOR_RESTORE,  "Y---------", false },
   { CALL_SET_CONTEXT,             "-Y--------", false },
+  { CALL_SET_RESTORE_STATE,       "---------Y", false },
   { CALL_SET_BACKUP_STATE,        "-YY-------", false },
+  { CALL_ENABLE_WRITER_CLASSES,   "-YYYYYYYYY", false },
+  { CALL_DISABLE_WRITER_CLASSES,  "-YYYYYYYYY", false },
+  { CALL_DISABLE_WRITER_INSTANCES, "-YYYYYYYYY", false },
   { CALL_GATHER_WRITER_METADATA,  "-YY------Y", true },
   { CALL_GET_WRITER_METADATA,     "-YYYYYYY-Y", false },
+  { CALL_FREE_WRITER_METADATA,    "-YYYYYYY-Y", false },
+  { CALL_GATHER_WRITER_STATUS,    "-YYYYYYYYY", false },
+  { CALL_ADD_COMPONENT,           "-YY-------", false },
+  { CALL_SET_BACKUP_SUCCEEDED,    "-----Y----", false },
   { CALL_START_SNAPSHOT_SET,      "-Y--------", false },
   { CALL_ADD_TO_SNAPSHOT_SET,     "--YY------", false },
   { CALL_PREPARE_FOR_BACKUP,      "--Y-------", false },
@@ -283,8 +325,14 @@ static const struct {
   { CALL_ABORT_BACKUP,            "-YYYYYYYYY", false },
   { CALL_DELETE_SNAPSHOTS,        "-YYYYYYYYY", false },
   { CALL_BREAK_SNAPSHOT_SET,      "-YYYYYYYYY", false },
+  { CALL_EXPOSE_SNAPSHOT,         "-YYY-YYYY-", false },
+  { CALL_UNEXPOSE_SNAPSHOT,       "-YYY-YYYY-", false },
   { CALL_REVERT_TO_SNAPSHOT,      "-YYY-YYYY-", false },
+  { CALL_QUERY_REVERT_STATUS,     "-YYY-YYYY-", false },
   /* Not in the reference's table. */
+  { CALL_GET_WRITER_STATUS,       "-YYYYYYYYY", false },
+  { CALL_FREE_WRITER_STATUS,      "-YYYYYYYYY", false },
+  { CALL_GET_WRITER_COMPONENTS,   "-YYYYYYYYY", false },
   { CALL_IS_VOLUME_SUPPORTED,     "-YYYYYYYY-", false },
   { CALL_SET_LABEL,               "-Y--------", false },
   { CALL_SET_LIMITS,              "-YYY------", false },
