@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "plugin.h"
+#include "provider.h"
 #include "base/bits.h"
 #include "protocol/name.h"
 
@@ -434,6 +435,7 @@ static const struct {
   { "control-sessions", set_control_sessions },
   { "session-grace", set_session_grace },
   { "control-secret", set_control_secret },
+  { "debug-provider", provider_test_config },
   { "store", not_supported },
   { "state-dir", not_supported },
   { "clone-dir", not_supported },
@@ -472,4 +474,5 @@ config_free (void)
   free (settings.volumes);
   settings.volumes = NULL;
   settings.count = 0;
+  provider_test_free ();
 }

@@ -84,6 +84,53 @@ session_use_set (struct session *s, const struct cow_id *id, bool busy,
   return m;
 }
 
+/* ------------------------------------------------------------- providers */
+
+int
+made_abort (struct session *s, struct made *m)
+{
+  const int r = cow_set_abort (m->set);
+  bool tell;
+
+  if (r == -EINVAL)
+    return r;
+  cow_mutex_lock (&s->lock);
+  tell = m->begun && !m->told;
+  m->told = true;
+  cow_mutex_unlock (&s->lock);
+  for (unsigned i = 0; tell && i < m->provider_count; ++i)
+    provider_abort (m->providers[i].provider, &m->id);
+  return 0;
+}
+
+/* Whether a phase may be called; from the first on, an abort is told. */
+static bool
+may_go_on (struct session *s, struct made *m)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+  if (m->told)
+    return false;
+  m->begun = true;
+  return true;
+}
+
+cowset_hresult
+made_run_phase (struct session *s, struct made *m, enum provider_phase phase,
+                struct cow_error *err)
+{
+  cowset_hresult hr = S_OK;
+
+  for (unsigned i = 0; COWSET_SUCCEEDED (hr) && i < m->provider_count; ++i) {
+    const struct made_provider *mp = &m->providers[i];
+
+    if (!may_go_on (s, m))
+      return E_ABORT;
+    hr = provider_run (mp->provider, phase, &m->id, mp->count, err);
+  }
+  /* What a provider says of an abort is nothing for the requester. */
+  return may_go_on (s, m) ? hr : E_ABORT;
+}
+
 void
 made_end (struct session *s, struct made *m)
 {
@@ -93,7 +140,7 @@ made_end (struct session *s, struct made *m)
   finished = m->finished;
   cow_mutex_unlock (&s->lock);
   if (!finished)
-    cow_set_abort (m->set);
+    made_abort (s, m);
   else if (m->auto_release)
     cow_engine_delete_set (engine, &m->id);
 }

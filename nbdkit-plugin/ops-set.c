@@ -106,21 +106,63 @@ begin_step (struct step *step, struct request *q, enum cow_set_state wanted)
 
 /* The step failed: the set has ended. */
 static void
-fail_step (struct step *step, cowset_hresult hr, int r,
-           const struct cow_error *err)
+fail_step (struct step *step, cowset_hresult hr, const struct cow_error *err)
 {
   struct request *q = step->q;
-
   char why[128];
 
-  cow_set_abort (step->m->set);
-  if (r == -ECANCELED)
+  made_abort (q->session, step->m);
+  if (hr == E_ABORT)
     op_fail (q, E_ABORT, "%s: aborted while it was being made", step->name);
   else
-    op_fail_engine (q, hr, step->name, r, err);
+    op_fail (q, hr, "%s: %s; %s", step->name,
+             err->text[0] ? err->text : proto_result_cause (hr),
+             proto_result_advice (hr));
   snprintf (why, sizeof why, "it failed before, with %s",
             proto_result_name (q->hr));
   made_ended (q->session, step->m, why);
+}
+
+/* The code of what the engine said, where it is known in every step. */
+static cowset_hresult
+engine_result (int r, cowset_hresult late)
+{
+  struct cow_engine_status st;
+
+  switch (r) {
+  case 0: return S_OK;
+  case -ENOSPC: return VSS_E_INSUFFICIENT_STORAGE;
+  case -ENOMEM: return E_OUTOFMEMORY;
+  case -ETIMEDOUT: return late;
+  case -ECANCELED: return E_ABORT;
+  case -EAGAIN: return VSS_E_SNAPSHOT_SET_IN_PROGRESS; /* too many hold */
+  case -EIO:
+    /* A store that has failed is believed again after a restart only. */
+    cow_engine_status (engine, &st);
+    return st.store_failed ? VSS_E_REBOOT_REQUIRED : VSS_E_PROVIDER_VETO;
+  default: return VSS_E_UNEXPECTED;
+  }
+}
+
+/* Providers are in the step: they may wait. */
+static bool
+has_phases (const struct made *m)
+{
+  for (unsigned i = 0; i < m->provider_count; ++i)
+    if (m->providers[i].provider->ops->run)
+      return true;
+  return false;
+}
+
+/* Call the providers in a phase outside the hold. */
+static cowset_hresult
+run_phase (struct running *run, enum provider_phase phase)
+{
+  if (!has_phases (run->m))
+    return S_OK;
+  op_limit (run, cow_now_ns () + settings.flush_limit_ms * COW_NS_PER_MS,
+            VSS_E_PROVIDER_VETO, provider_phase_name (phase));
+  return made_run_phase (run->session, run->m, phase, &run->err);
 }
 
 /* ------------------------------------------------------------------ start */
@@ -257,71 +299,157 @@ add_failed (struct step *step, int r, const struct cow_error *err)
   op_fail_engine (step->q, hr, step->name, r, err);
 }
 
-/* Copies that are apart from their origin, or can be carried elsewhere, are
- * not what `cow` makes.
+/* The provider that is named; *out is NULL if none is.  False after the
+ * request has failed.
  */
 static bool
-supported (struct step *step, const char *volume, bool named)
+get_provider (struct request *q, struct provider **out)
 {
-  const uint32_t context = step->m->context;
+  struct proto_id id;
+  char text[PROTO_ID_TEXT_SIZE];
+  bool named;
 
-  if (!(context & (VSS_VOLSNAP_ATTR_PLEX | VSS_VOLSNAP_ATTR_TRANSPORTABLE)))
+  *out = NULL;
+  if (!op_opt_id (q, "provider", &id, &named))
+    return false;
+  if (!named || proto_id_is_null (&id))
     return true;
-  op_fail (step->q, named ? VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER :
-           VSS_E_VOLUME_NOT_SUPPORTED, "%s: volume \"%.100s\": provider cow "
-           "makes no %s snapshots; leave that attribute out of the context",
-           step->name, volume,
-           context & VSS_VOLSNAP_ATTR_PLEX ? "plex" : "transportable");
+  *out = provider_find (&id);
+  if (*out)
+    return true;
+  proto_id_format (&id, text);
+  op_fail (q, VSS_E_PROVIDER_NOT_REGISTERED, "provider %s: there is none of "
+           "that id; leave it out, or ask for the list", text);
   return false;
+}
+
+static void
+provider_failed (struct request *q, const char *what, const char *volume,
+                 cowset_hresult hr, const struct cow_error *err)
+{
+  op_fail (q, hr, "%s: volume \"%.100s\": %s; %s", what, volume,
+           err->text[0] ? err->text : proto_result_cause (hr),
+           proto_result_advice (hr));
+}
+
+/* The provider has one snapshot more. */
+static void
+count_provider (struct made *m, struct provider *p)
+{
+  unsigned i;
+
+  for (i = 0; i < m->provider_count; ++i)
+    if (m->providers[i].provider == p)
+      break;
+  if (i == m->provider_count)
+    m->providers[m->provider_count++] =
+      (struct made_provider) { .provider = p };
+  m->providers[i].count++;
+}
+
+/* The provider is asked before the volume is claimed: a claim can't be taken
+ * back, while a provider has to take it that nothing follows a
+ * BeginPrepareSnapshot.
+ */
+static void
+add (struct step *step, struct cow_volume *v, struct provider *named,
+     const struct cow_id *snapshot)
+{
+  const char *volume = cow_volume_name (v);
+  struct cow_error err = COW_ERROR_INIT;
+  struct made *m = step->m;
+  struct provider *p;
+  cowset_hresult hr;
+  int r;
+
+  hr = provider_choose (named, volume, m->context, &p, &err);
+  if (COWSET_SUCCEEDED (hr))
+    hr = provider_begin (p, &m->id, snapshot, volume, &err);
+  if (COWSET_FAILED (hr)) {
+    provider_failed (step->q, step->name, volume, hr, &err);
+    return;
+  }
+  r = cow_set_add (m->set, v, snapshot, &err);
+  if (r < 0)
+    add_failed (step, r, &err);
+  else
+    count_provider (m, p);
 }
 
 /* A failure leaves the set as it was. */
 void
 op_set_add (struct request *q)
 {
-  struct cow_error err = COW_ERROR_INIT;
-  struct proto_id snapshot, provider;
+  struct proto_id snapshot;
+  struct provider *named;
   struct cow_volume *v;
   struct cow_id id;
   const char *volume;
-  bool named;
   struct step step;
-  int r;
 
   if (!op_get_text (q, "volume", &volume) ||
-      !op_get_id (q, "snapshot", &snapshot) ||
-      !op_opt_id (q, "provider", &provider, &named))
+      !op_get_id (q, "snapshot", &snapshot) || !get_provider (q, &named))
     return;
   if (proto_id_is_null (&snapshot)) {
     op_fail (q, E_INVALIDARG, "member \"snapshot\": must not be the null id");
     return;
   }
-  if (named && !proto_id_is_null (&provider) &&
-      !proto_id_equal (&provider, &provider_cow)) {
-    char text[PROTO_ID_TEXT_SIZE];
-
-    proto_id_format (&provider, text);
-    op_fail (q, VSS_E_PROVIDER_NOT_REGISTERED, "provider %s: there is none of "
-             "that id; leave it out, or ask for the list", text);
-    return;
-  }
   if (!begin_step (&step, q, COW_SET_OPEN))
     return;
+  id = id_to_cow (&snapshot);
   v = cow_engine_find_volume (engine, volume);
-  if (v == NULL)
+  if (v)
+    add (&step, v, named, &id);
+  else
     op_fail (q, VSS_E_OBJECT_NOT_FOUND, "%s: volume \"%.100s\": there is none "
              "of that name; cowset status lists them", step.name, volume);
-  else if (supported (&step, volume,
-                      named && !proto_id_is_null (&provider))) {
-    id = id_to_cow (&snapshot);
-    r = cow_set_add (step.m->set, v, &id, &err);
-    if (r < 0)
-      add_failed (&step, r, &err);
-  }
   end_step (&step);
 }
 
+/* Nothing is claimed. */
+void
+op_supported (struct request *q)
+{
+  struct cow_error err = COW_ERROR_INIT;
+  struct provider *named, *p;
+  const char *volume;
+  uint32_t context;
+  cowset_hresult hr;
+
+  if (!op_get_text (q, "volume", &volume) ||
+      !op_get_bits (q, "context", &context) || !get_provider (q, &named))
+    return;
+  if (cow_engine_find_volume (engine, volume) == NULL) {
+    op_fail (q, VSS_E_OBJECT_NOT_FOUND, "volume \"%.100s\": there is none of "
+             "that name; cowset status lists them", volume);
+    return;
+  }
+  hr = provider_choose (named, volume, context, &p, &err);
+  if (hr == VSS_E_VOLUME_NOT_SUPPORTED ||
+      hr == VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER)
+    op_put (q, "supported", json_false ());
+  else if (COWSET_FAILED (hr))
+    provider_failed (q, "supported", volume, hr, &err);
+  else
+    op_put (q, "supported",
+            json_boolean (!proto_context_persistent (context)));
+}
+
 /* ---------------------------------------------------------------- prepare */
+
+static cowset_hresult
+run_prepare (struct running *run, uint64_t timeout_ns)
+{
+  cowset_hresult hr = run_phase (run, PROVIDER_END_PREPARE);
+  uint64_t deadline_ns;
+
+  if (COWSET_FAILED (hr))
+    return hr;
+  deadline_ns = cow_now_ns () + timeout_ns;
+  op_limit (run, deadline_ns, VSS_E_FLUSH_WRITES_TIMEOUT, "a disk");
+  return engine_result (cow_set_prepare (run->m->set, deadline_ns, &run->err),
+                        VSS_E_FLUSH_WRITES_TIMEOUT);
+}
 
 void
 op_set_prepare (struct request *q)
@@ -330,135 +458,149 @@ op_set_prepare (struct request *q)
   unsigned timeout_ms = settings.flush_limit_ms;
   cowset_hresult hr;
   struct step step;
-  int r;
 
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
       !begin_step (&step, q, COW_SET_OPEN))
     return;
-  r = op_wait (q, step.m, cow_set_prepare,
-               cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
-  if (r < 0) {
-    switch (r) {
-    case -ENOSPC: hr = VSS_E_INSUFFICIENT_STORAGE; break;
-    case -ENOMEM: hr = E_OUTOFMEMORY; break;
-    case -ETIMEDOUT: hr = VSS_E_FLUSH_WRITES_TIMEOUT; break;
-    case -EIO: hr = VSS_E_PROVIDER_VETO; break;
-    default: hr = VSS_E_UNEXPECTED; break;
-    }
-    fail_step (&step, hr, r, &err);
-  }
+  hr = op_wait (q, step.m, run_prepare, timeout_ms * COW_NS_PER_MS, &err);
+  if (COWSET_FAILED (hr))
+    fail_step (&step, hr, &err);
   end_step (&step);
 }
 
 /* ------------------------------------------------- hold, switch, commit */
 
-static bool
-get_hold_limit (struct request *q, unsigned *ms)
+/* Where there are providers to be called a step may wait, and has a thread of
+ * its own; else there is nothing between the closing of the gates and their
+ * opening but the switch.
+ */
+static void
+do_step (struct request *q, enum cow_set_state wanted,
+         cowset_hresult (*run) (struct running *run, uint64_t arg_ns))
 {
-  *ms = settings.hold_limit_ms;
-  if (!op_opt_ms (q, "hold_ms", ms))
-    return false;
-  *ms = COW_MIN (*ms, settings.hold_limit_ms);
-  return true;
+  struct cow_error err = COW_ERROR_INIT;
+  unsigned limit_ms = settings.hold_limit_ms;
+  struct cow_set_info info;
+  cowset_hresult hr;
+  struct step step;
+
+  if (!op_opt_ms (q, "hold_ms", &limit_ms) || !begin_step (&step, q, wanted))
+    return;
+  limit_ms = COW_MIN (limit_ms, settings.hold_limit_ms);
+  hr = (has_phases (step.m) ? op_wait : op_now)
+    (q, step.m, run, limit_ms * COW_NS_PER_MS, &err);
+  if (COWSET_FAILED (hr))
+    fail_step (&step, hr, &err);
+  else if (cow_set_state (step.m->set) == COW_SET_SWITCHED) {
+    cow_set_info (step.m->set, &info);
+    op_put (q, "created", op_number (info.created_wall_ns));
+    op_put (q, "hold_ns", op_number (info.hold_ns));
+  }
+  end_step (&step);
+}
+
+/* Once, with the first of precommit, hold and commit. */
+static cowset_hresult
+run_precommit (struct running *run, uint64_t limit_ns)
+{
+  (void) limit_ns;
+  if (run->m->precommitted)     /* belongs to the busy request */
+    return S_OK;
+  run->m->precommitted = true;
+  return run_phase (run, PROVIDER_PRE_COMMIT);
 }
 
 static cowset_hresult
-hold_result (int r)
+run_hold (struct running *run, uint64_t limit_ns)
 {
-  switch (r) {
-  case -ETIMEDOUT: return VSS_E_HOLD_WRITES_TIMEOUT;
-  case -EAGAIN: return VSS_E_SNAPSHOT_SET_IN_PROGRESS; /* too many at once */
-  default: return VSS_E_UNEXPECTED;
-  }
+  cowset_hresult hr = run_precommit (run, limit_ns);
+
+  if (COWSET_FAILED (hr))
+    return hr;
+  op_limit (run, cow_now_ns () + limit_ns, VSS_E_HOLD_WRITES_TIMEOUT,
+            "CommitSnapshots");
+  return engine_result (cow_set_hold (run->m->set, limit_ns, &run->err),
+                        VSS_E_HOLD_WRITES_TIMEOUT);
 }
 
-static bool
-hold (struct step *step, unsigned limit_ms)
+/* Nothing here touches memory or the log while volumes are held, unless a
+ * provider does.
+ */
+static cowset_hresult
+run_switch (struct running *run, uint64_t limit_ns)
 {
-  struct cow_error err = COW_ERROR_INIT;
-  int r;
+  struct made *m = run->m;
+  cowset_hresult hr = S_OK;
 
-  r = cow_set_hold (step->m->set, limit_ms * COW_NS_PER_MS, &err);
-  if (r < 0)
-    fail_step (step, hold_result (r), r, &err);
-  return r == 0;
+  (void) limit_ns;
+  if (has_phases (m))
+    hr = made_run_phase (run->session, m, PROVIDER_COMMIT, &run->err);
+  if (COWSET_SUCCEEDED (hr))
+    hr = engine_result (cow_set_switch (m->set, &run->err),
+                        VSS_E_HOLD_WRITES_TIMEOUT);
+  return COWSET_FAILED (hr) ? hr : run_phase (run, PROVIDER_POST_COMMIT);
 }
 
-static void
-take_instant (struct step *step)
+static cowset_hresult
+run_commit (struct running *run, uint64_t limit_ns)
 {
-  struct cow_error err = COW_ERROR_INIT;
-  struct cow_set_info info;
-  int r;
+  const cowset_hresult hr = run_hold (run, limit_ns);
 
-  r = cow_set_switch (step->m->set, &err);
-  if (r < 0) {
-    fail_step (step, hold_result (r), r, &err);
-    return;
-  }
-  cow_set_info (step->m->set, &info);
-  op_put (step->q, "created", op_number (info.created_wall_ns));
-  op_put (step->q, "hold_ns", op_number (info.hold_ns));
+  return COWSET_FAILED (hr) ? hr : run_switch (run, limit_ns);
+}
+
+void
+op_set_precommit (struct request *q)
+{
+  do_step (q, COW_SET_PREPARED, run_precommit);
 }
 
 void
 op_set_commit (struct request *q)
 {
-  struct step step;
-  unsigned limit_ms;
-
-  if (!get_hold_limit (q, &limit_ms) ||
-      !begin_step (&step, q, COW_SET_PREPARED))
-    return;
-  if (hold (&step, limit_ms))
-    take_instant (&step);
-  end_step (&step);
+  do_step (q, COW_SET_PREPARED, run_commit);
 }
 
 void
 op_set_hold (struct request *q)
 {
-  struct step step;
-  unsigned limit_ms;
-
-  if (!get_hold_limit (q, &limit_ms) ||
-      !begin_step (&step, q, COW_SET_PREPARED))
-    return;
-  hold (&step, limit_ms);
-  end_step (&step);
+  do_step (q, COW_SET_PREPARED, run_hold);
 }
 
 void
 op_set_switch (struct request *q)
 {
-  struct step step;
-
-  if (!begin_step (&step, q, COW_SET_HELD))
-    return;
-  take_instant (&step);
-  end_step (&step);
+  do_step (q, COW_SET_HELD, run_switch);
 }
 
 /* -------------------------------------------------------- settle, finish */
 
+/* A snapshot that was lost on the way may have been lost for want of room. */
 static cowset_hresult
-settle_result (const struct step *step, int r)
+settle_result (const struct made *m, int r)
 {
   struct cow_set_info info;
 
-  if (r == -ETIMEDOUT)
-    return VSS_E_FLUSH_WRITES_TIMEOUT;
-  if (r == -ENOMEM)
-    return E_OUTOFMEMORY;
-  if (r == -ENOSPC)
-    return VSS_E_INSUFFICIENT_STORAGE;
-  if (r != -EIO)
-    return VSS_E_UNEXPECTED;
-  cow_set_info (step->m->set, &info);
-  for (unsigned i = 0; i < info.count; ++i)
-    if (info.snapshots[i].end == COW_LOST_STORE_FULL)
-      return VSS_E_INSUFFICIENT_STORAGE;
-  return VSS_E_PROVIDER_VETO;
+  if (r == -EIO) {
+    cow_set_info (m->set, &info);
+    for (unsigned i = 0; i < info.count; ++i)
+      if (info.snapshots[i].end == COW_LOST_STORE_FULL)
+        return VSS_E_INSUFFICIENT_STORAGE;
+  }
+  return engine_result (r, VSS_E_FLUSH_WRITES_TIMEOUT);
+}
+
+static cowset_hresult
+run_settle (struct running *run, uint64_t timeout_ns)
+{
+  const uint64_t deadline_ns = cow_now_ns () + timeout_ns;
+  cowset_hresult hr;
+
+  op_limit (run, deadline_ns, VSS_E_FLUSH_WRITES_TIMEOUT, "a disk");
+  hr = settle_result (run->m, cow_set_settle (run->m->set, deadline_ns,
+                                              &run->err));
+  return COWSET_FAILED (hr) ? hr :
+         run_phase (run, PROVIDER_PRE_FINAL_COMMIT);
 }
 
 void
@@ -467,16 +609,15 @@ op_set_settle (struct request *q)
   struct cow_error err = COW_ERROR_INIT;
   unsigned timeout_ms = settings.flush_limit_ms;
   struct cow_set_info info;
+  cowset_hresult hr;
   struct step step;
-  int r;
 
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
       !begin_step (&step, q, COW_SET_SWITCHED))
     return;
-  r = op_wait (q, step.m, cow_set_settle,
-               cow_now_ns () + timeout_ms * COW_NS_PER_MS, &err);
-  if (r < 0)
-    fail_step (&step, settle_result (&step, r), r, &err);
+  hr = op_wait (q, step.m, run_settle, timeout_ms * COW_NS_PER_MS, &err);
+  if (COWSET_FAILED (hr))
+    fail_step (&step, hr, &err);
   else {
     cow_set_info (step.m->set, &info);
     op_put (q, "settle_ns", op_number (info.settle_ns));
@@ -484,18 +625,31 @@ op_set_settle (struct request *q)
   end_step (&step);
 }
 
+static cowset_hresult
+run_finish (struct running *run, uint64_t arg_ns)
+{
+  (void) arg_ns;
+  return run_phase (run, PROVIDER_POST_FINAL_COMMIT);
+}
+
+/* A cancel or a late provider ends it before the set is there, or not at
+ * all.
+ */
 void
 op_set_finish (struct request *q)
 {
   struct cow_error err = COW_ERROR_INIT;
+  cowset_hresult hr = S_OK;
   struct step step;
-  int r;
 
   if (!begin_step (&step, q, COW_SET_SETTLED))
     return;
-  r = cow_set_finish (step.m->set, &err);
-  if (r < 0)
-    fail_step (&step, settle_result (&step, r), r, &err);
+  if (has_phases (step.m))
+    hr = op_wait (q, step.m, run_finish, 0, &err);
+  if (COWSET_SUCCEEDED (hr))
+    hr = settle_result (step.m, cow_set_finish (step.m->set, &err));
+  if (COWSET_FAILED (hr))
+    fail_step (&step, hr, &err);
   else {
     made_finished (q->session, step.m);
     nbdkit_debug ("%s: finished", step.name);
@@ -525,7 +679,7 @@ op_set_abort (struct request *q)
     return;
   }
   /* -EINVAL: it has been committed; the record may be a moment behind. */
-  finished = cow_set_abort (m->set) == -EINVAL;
+  finished = made_abort (q->session, m) == -EINVAL;
   if (finished)
     op_fail (q, VSS_E_BAD_STATE, "set %s: it is finished; delete it instead",
              text);

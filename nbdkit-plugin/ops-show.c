@@ -12,11 +12,7 @@
 
 #include "ops.h"
 #include "protocol/context.h"
-
-const struct proto_id provider_cow = { {
-  0x8f, 0x1f, 0x0c, 0x0a, 0x6d, 0x9a, 0x4d, 0x43,
-  0x9c, 0x52, 0xc0, 0xd5, 0xe7, 0xa3, 0xb0, 0x01,
-} };
+#include "protocol/result.h"
 
 /* ----------------------------------------------------- volumes and status */
 
@@ -128,7 +124,7 @@ show_snapshot (const struct cow_set_info *set,
   json_object_set_new (o, "volume", op_text (snapshot->volume));
   json_object_set_new (o, "size", op_number (snapshot->size_bytes));
   json_object_set_new (o, "attributes", op_number (set->attributes));
-  json_object_set_new (o, "provider", op_proto_id (&provider_cow));
+  json_object_set_new (o, "provider", op_proto_id (&provider_of (&snapshot->id)->id));
   json_object_set_new (o, "state", json_integer (VSS_SS_CREATED));
   json_object_set_new (o, "device", op_text (device));
   json_object_set_new (o, "alive", json_boolean (alive));
@@ -241,66 +237,155 @@ op_query (struct request *q)
 /* ---------------------------------------------------------------- delete */
 
 static void
-deleted (struct request *q, unsigned count)
+deleted (struct request *q, unsigned count, const struct cow_id *nondeleted)
 {
-  static const struct proto_id null;
+  static const struct cow_id null;
 
   op_put (q, "deleted", json_integer (count));
-  op_put (q, "nondeleted", op_proto_id (&null));
+  op_put (q, "nondeleted", op_id (nondeleted ? nondeleted : &null));
 }
 
-static unsigned
-count_not_deleted (const struct cow_set_info *set)
+static void
+delete_failed (struct request *q, const char *what, const struct cow_id *id,
+               int r)
 {
-  unsigned n = 0;
+  char text[COW_ID_TEXT_SIZE];
 
+  cow_id_format (id, text);
+  if (r == -ENOENT)
+    op_fail (q, VSS_E_OBJECT_NOT_FOUND, "%s %s: there is none of that id; "
+             "cowset list shows what there is", what, text);
+  else
+    op_fail_engine (q, VSS_E_UNEXPECTED, what, r, NULL);
+}
+
+/* Its provider first, who may refuse. */
+static bool
+let_delete (struct request *q, const struct cow_snapshot_info *snapshot)
+{
+  struct cow_error err = COW_ERROR_INIT;
+  cowset_hresult hr = provider_delete (provider_of (&snapshot->id),
+                                       &snapshot->id, snapshot->volume, &err);
+  char text[COW_ID_TEXT_SIZE];
+
+  if (COWSET_SUCCEEDED (hr))
+    return true;
+  cow_id_format (&snapshot->id, text);
+  op_fail (q, hr, "delete snapshot %s: %s; %s", text, err.text,
+           proto_result_advice (hr));
+  return false;
+}
+
+/* Whether a provider other than cow has to be asked. */
+static bool
+asks_provider (const struct cow_set_info *set)
+{
   for (unsigned i = 0; i < set->count; ++i)
-    n += set->snapshots[i].end != COW_DELETED;
-  return n;
+    if (provider_of (&set->snapshots[i].id)->ops->delete)
+      return true;
+  return false;
+}
+
+/* One by one, up to the first that can't be: the requester learns how many
+ * went, and which did not.  False if that came to an end.
+ */
+static bool
+delete_members (struct request *q, const struct cow_set_info *set,
+                unsigned *count)
+{
+  for (unsigned i = 0; i < set->count; ++i) {
+    const struct cow_snapshot_info *snapshot = &set->snapshots[i];
+
+    if (snapshot->end == COW_DELETED)
+      continue;
+    if (!let_delete (q, snapshot)) {
+      deleted (q, *count, &snapshot->id);
+      return false;
+    }
+    if (cow_engine_delete_snapshot (engine, &snapshot->id) == 0)
+      ++*count;                 /* else somebody else was quicker */
+  }
+  return true;
+}
+
+static void
+delete_set (struct request *q, const struct cow_id *id)
+{
+  CLEANUP_FREE struct cow_set_info *set = malloc (sizeof *set);
+  unsigned count = 0;
+  int r = set ? cow_engine_find_set (engine, id, set) : -ENOMEM;
+
+  if (r < 0) {
+    delete_failed (q, "delete set", id, r);
+    return;
+  }
+  if (!asks_provider (set))
+    for (unsigned i = 0; i < set->count; ++i)
+      count += set->snapshots[i].end != COW_DELETED;
+  else if (!delete_members (q, set, &count))
+    return;
+  r = cow_engine_delete_set (engine, id);
+  /* -ENOENT: it went with the last of them. */
+  if (r < 0 && (r != -ENOENT || count == 0))
+    delete_failed (q, "delete set", id, r);
+  else
+    deleted (q, count, NULL);
+}
+
+static bool
+find_snapshot (const struct cow_id *id, struct cow_snapshot_info *out)
+{
+  CLEANUP_FREE struct cow_set_info *sets = NULL;
+  size_t count = 0;
+
+  if (cow_engine_sets (engine, &sets, &count) < 0)
+    return false;
+  for (size_t i = 0; i < count; ++i)
+    for (unsigned k = 0; k < sets[i].count; ++k)
+      if (cow_id_equal (&sets[i].snapshots[k].id, id)) {
+        *out = sets[i].snapshots[k];
+        return true;
+      }
+  return false;
+}
+
+static void
+delete_snapshot (struct request *q, const struct cow_id *id)
+{
+  struct cow_snapshot_info snapshot;
+  int r;
+
+  if (find_snapshot (id, &snapshot) && snapshot.end != COW_DELETED &&
+      !let_delete (q, &snapshot)) {
+    deleted (q, 0, id);
+    return;
+  }
+  r = cow_engine_delete_snapshot (engine, id);
+  if (r == 0)
+    deleted (q, 1, NULL);
+  else
+    delete_failed (q, "delete snapshot", id, r);
 }
 
 void
 op_delete (struct request *q)
 {
-  CLEANUP_FREE struct cow_set_info *set = NULL;
-  const char *type, *what;
   struct proto_id proto;
   struct cow_id id;
+  const char *type;
   bool force = false;
-  unsigned count = 1;
-  int r;
 
   if (!op_get_text (q, "type", &type) || !op_get_id (q, "id", &proto) ||
       !op_opt_bool (q, "force", &force))
     return;
   id = id_to_cow (&proto);
-  if (strcmp (type, "set") == 0) {
-    what = "delete set";
-    set = malloc (sizeof *set);
-    if (set && cow_engine_find_set (engine, &id, set) == 0)
-      count = count_not_deleted (set);
-    r = cow_engine_delete_set (engine, &id);
-  }
-  else if (strcmp (type, "snapshot") == 0) {
-    what = "delete snapshot";
-    r = cow_engine_delete_snapshot (engine, &id);
-  }
-  else {
+  if (strcmp (type, "set") == 0)
+    delete_set (q, &id);
+  else if (strcmp (type, "snapshot") == 0)
+    delete_snapshot (q, &id);
+  else
     op_fail (q, E_INVALIDARG,
              "member \"type\": must be \"set\" or \"snapshot\"");
-    return;
-  }
-  if (r == -ENOENT) {
-    char text[PROTO_ID_TEXT_SIZE];
-
-    proto_id_format (&proto, text);
-    op_fail (q, VSS_E_OBJECT_NOT_FOUND, "%s %s: there is none of that id; "
-             "cowset list shows what there is", what, text);
-  }
-  else if (r < 0)
-    op_fail_engine (q, VSS_E_UNEXPECTED, what, r, NULL);
-  else
-    deleted (q, count);
 }
 
 /* ------------------------------------------------------------- providers */
@@ -308,12 +393,17 @@ op_delete (struct request *q)
 void
 op_providers (struct request *q)
 {
-  json_t *list = json_array (), *o = json_object ();
+  json_t *list = json_array ();
+  struct provider *p;
 
-  json_object_set_new (o, "id", op_proto_id (&provider_cow));
-  json_object_set_new (o, "name", json_string ("cow"));
-  json_object_set_new (o, "type", json_integer (VSS_PROV_SOFTWARE));
-  json_object_set_new (o, "version", json_string (PACKAGE_VERSION));
-  json_array_append_new (list, o);
+  for (unsigned i = 0; (p = provider_at (i)) != NULL; ++i) {
+    json_t *o = json_object ();
+
+    json_object_set_new (o, "id", op_proto_id (&p->id));
+    json_object_set_new (o, "name", json_string (p->name));
+    json_object_set_new (o, "type", json_integer (p->type));
+    json_object_set_new (o, "version", json_string (PACKAGE_VERSION));
+    json_array_append_new (list, o);
+  }
   op_put (q, "providers", list);
 }

@@ -313,9 +313,11 @@ static const struct op {
   { "query", 0, op_query },
   { "delete", 0, op_delete },
   { "providers", 0, op_providers },
+  { "supported", 0, op_supported },
   { "set.start", 0, op_set_start },
   { "set.add", 0, op_set_add },
   { "set.prepare", 0, op_set_prepare },
+  { "set.precommit", 0, op_set_precommit },
   { "set.commit", 0, op_set_commit },
   { "set.hold", 0, op_set_hold },
   { "set.switch", 0, op_set_switch },
@@ -380,9 +382,10 @@ answer_text (struct request *q)
 
   json_object_set_new (answer, "hr", json_integer (q->hr));
   json_object_set_new (answer, "code", json_string (code ? code : "?"));
-  if (COWSET_SUCCEEDED (q->hr))
+  /* After a failure: where it says how far it came. */
+  if (COWSET_SUCCEEDED (q->hr) || json_object_size (q->out) > 0)
     json_object_set (answer, "result", q->out);
-  else
+  if (COWSET_FAILED (q->hr))
     json_object_set_new (answer, "message", op_text (q->message));
   text = json_dumps (answer, JSON_COMPACT);
   json_decref (answer);

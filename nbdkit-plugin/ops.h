@@ -77,25 +77,50 @@ void op_status (struct request *q);
 void op_query (struct request *q);
 void op_delete (struct request *q);
 void op_providers (struct request *q);
-extern const struct proto_id provider_cow;
+void op_supported (struct request *q);
 
 /* ops-wait.c */
 
-/* Carry out a step of the engine that may wait, on a thread of its own.
- * Returns its result; or, when it has not ended by itself, -ETIMEDOUT soon
- * after the deadline, and -ECANCELED as soon as the request is cancelled, the
- * set aborted, or the session ended.  The caller then aborts the engine's set;
- * the step, if it is stuck in the system, ends later, and nobody waits for it.
+/* A step of a set, while it runs. */
+struct running {
+  struct session *session;
+  struct made *m;
+  struct cow_error err;         /* why it failed */
+
+  /* session.lock. */
+  uint64_t limit_ns;            /* nobody waits for longer: */
+  cowset_hresult late;          /* this is the answer then, */
+  const char *what;             /* and this what was too slow */
+};
+
+/* From here on the step has until limit_ns; then it has failed with late,
+ * since what did not answer in time.
  */
-int op_wait (struct request *q, struct made *m,
-             int (*step) (struct cow_set *set, uint64_t deadline_ns,
-                          struct cow_error *err),
-             uint64_t deadline_ns, struct cow_error *err);
+void op_limit (struct running *run, uint64_t limit_ns, cowset_hresult late,
+               const char *what);
+
+/* Carry out a step of the set that may wait, on a thread of its own.  Returns
+ * its result; or, when it has not ended by itself, run->late soon after its
+ * limit, and E_ABORT as soon as the request is cancelled, the set aborted, or
+ * the session ended.  The caller then aborts the set; the step, if it is stuck,
+ * ends later, and nobody waits for it.
+ */
+cowset_hresult op_wait (struct request *q, struct made *m,
+                        cowset_hresult (*step) (struct running *run,
+                                                uint64_t arg_ns),
+                        uint64_t arg_ns, struct cow_error *err);
+
+/* The same at once, in the caller's thread: for steps that do not wait. */
+cowset_hresult op_now (struct request *q, struct made *m,
+                       cowset_hresult (*step) (struct running *run,
+                                               uint64_t arg_ns),
+                       uint64_t arg_ns, struct cow_error *err);
 
 /* ops-set.c */
 void op_set_start (struct request *q);
 void op_set_add (struct request *q);
 void op_set_prepare (struct request *q);
+void op_set_precommit (struct request *q);
 void op_set_commit (struct request *q);
 void op_set_hold (struct request *q);
 void op_set_switch (struct request *q);

@@ -378,7 +378,7 @@ give_up_claims (struct session *s, uint64_t now)
     m->users++;
     m->busy = true;
     cow_mutex_unlock (&s->lock);
-    cow_set_abort (m->set);
+    made_abort (s, m);
     made_ended (s, m, "was not touched for 180 s and given up");
     cow_mutex_lock (&s->lock);
     m->busy = false;

@@ -15,6 +15,7 @@
 
 #include "plugin.h"
 #include "pool.h"
+#include "provider.h"
 #include "protocol/frame.h"
 
 /* An unfinished set that nobody has touched for so long is given up. */
@@ -32,6 +33,15 @@ struct made {
   uint32_t context;
   bool auto_release;
 
+  /* Who makes the snapshots, and how many: changed by set.add, read once the
+   * first phase has begun.
+   */
+  struct made_provider {
+    struct provider *provider;
+    unsigned count;
+  } providers[PROVIDERS_MAX];
+  unsigned provider_count;
+
   /* session.lock. */
   struct made *next;
   unsigned users;               /* who uses it outside the lock */
@@ -39,6 +49,11 @@ struct made {
   bool finished;                /* committed and listed */
   bool ended;                   /* failed, aborted or given up */
   bool dropped;                 /* to be freed by its last user */
+  bool begun;                   /* EndPrepareSnapshots was called */
+  bool precommitted;            /* PreCommitSnapshots was */
+  bool told;                    /* no phase is called any more, as the set was
+                                 * aborted; the providers know if it had begun
+                                 */
   uint64_t touched_ns;          /* when the last request on it ended */
   char why[256];                /* it ended, for people */
 };
@@ -152,6 +167,19 @@ void made_drop (struct session *s, struct made *m);
  */
 struct made **made_find_locked (struct session *s, const struct cow_id *id)
   COW_REQUIRES (s->lock);
+
+/* Abort the engine's set, which opens gates that it holds; then tell its
+ * providers, once and if they have to know.  0, or -EINVAL if it is committed.
+ * Without locks, by a user.
+ */
+int made_abort (struct session *s, struct made *m);
+
+/* Call each of the set's providers in a phase.  E_ABORT: the set was aborted
+ * before or meanwhile.
+ */
+cowset_hresult made_run_phase (struct session *s, struct made *m,
+                               enum provider_phase phase,
+                               struct cow_error *err);
 
 /* What the end of its session does to a set.  Without locks, by a user. */
 void made_end (struct session *s, struct made *m);
