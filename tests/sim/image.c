@@ -1,5 +1,8 @@
 /* image.c - a sparse array of bytes: a tree of pointers, four levels of 512.
  * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Nodes and chunks are shared between copies, and counted; who changes one
+ * that is shared makes it his own first.
  */
 #include <config.h>
 
@@ -16,12 +19,23 @@
 #define CHUNK_BITS 12
 #define BYTES_MAX (UINT64_C (1) << (CHUNK_BITS + LEVELS * FAN_BITS))
 
-/* What the slots of the lowest level point to for space without data. */
-static uint8_t unwritten[SIM_CHUNK_BYTES];
+/* Nodes and chunks begin with it. */
+struct shared {
+  uint32_t owners;
+};
 
 struct node {
+  struct shared shared;
   void *slot[FAN];
 };
+
+struct chunk {
+  struct shared shared;
+  uint8_t data[SIM_CHUNK_BYTES];
+};
+
+/* What the slots of the lowest level point to for space without data. */
+static struct chunk unwritten;
 
 static void *
 must_alloc (size_t size)
@@ -33,35 +47,75 @@ must_alloc (size_t size)
   return p;
 }
 
+static void
+share (void *p)
+{
+  if (p != NULL && p != &unwritten)
+    ((struct shared *) p)->owners++;
+}
+
+/* Give up one ownership of what is at this level: 0 is a chunk. */
+static void
+drop (void *p, unsigned level)
+{
+  struct shared *shared = p;
+
+  if (p == NULL || p == &unwritten || --shared->owners > 0)
+    return;
+  for (unsigned i = 0; level > 0 && i < FAN; i++)
+    drop (((struct node *) p)->slot[i], level - 1);
+  free (p);
+}
+
 static unsigned
 index_at (uint64_t chunk, unsigned level)
 {
   return (unsigned) (chunk >> (level * FAN_BITS)) & (FAN - 1);
 }
 
-/* The slot of a chunk; NULL if a node above it is missing and !make. */
-static uint8_t **
-slot_of (void **root, uint64_t chunk, bool make)
+/* *p is a node that only this tree has. */
+static void
+own_node (void **p, unsigned level)
+{
+  struct node *n = *p, *mine;
+
+  if (n != NULL && n->shared.owners == 1)
+    return;
+  mine = must_alloc (sizeof *mine);
+  if (n != NULL) {
+    memcpy (mine, n, sizeof *mine);
+    for (unsigned i = 0; i < FAN; i++)
+      share (mine->slot[i]);
+    drop (n, level);
+  }
+  mine->shared.owners = 1;
+  *p = mine;
+}
+
+/* The slot of a chunk.  To change it (own), or to look: NULL then if a node
+ * above it is missing.
+ */
+static struct chunk **
+slot_of (void **root, uint64_t chunk, bool own)
 {
   void **p = root;
 
   assert (chunk < BYTES_MAX >> CHUNK_BITS);
   for (unsigned level = LEVELS; level-- > 0;) {
-    if (*p == NULL) {
-      if (!make)
-        return NULL;
-      *p = must_alloc (sizeof (struct node));
-    }
+    if (own)
+      own_node (p, level + 1);
+    else if (*p == NULL)
+      return NULL;
     p = &((struct node *) *p)->slot[index_at (chunk, level)];
   }
-  return (uint8_t **) p;
+  return (struct chunk **) p;
 }
 
-static const uint8_t *
+static const struct chunk *
 chunk_at (const struct sim_image *im, uint64_t chunk)
 {
   void *root = im->root;
-  uint8_t **slot = slot_of (&root, chunk, false);
+  struct chunk **slot = slot_of (&root, chunk, false);
 
   return slot ? *slot : NULL;
 }
@@ -104,10 +158,10 @@ sim_image_read (const struct sim_image *im, uint64_t offset, void *buf,
 
   while (len > 0) {
     const size_t n = piece (offset, len);
-    const uint8_t *chunk = chunk_at (im, offset >> CHUNK_BITS);
+    const struct chunk *chunk = chunk_at (im, offset >> CHUNK_BITS);
 
     if (chunk)
-      memcpy (p, chunk + offset % SIM_CHUNK_BYTES, n);
+      memcpy (p, chunk->data + offset % SIM_CHUNK_BYTES, n);
     else
       memset (p, 0, n);
     p += n;
@@ -116,17 +170,21 @@ sim_image_read (const struct sim_image *im, uint64_t offset, void *buf,
   }
 }
 
-/* The chunk, as one that can be written to. */
+/* The chunk in a slot, as one that can be written to. */
 static uint8_t *
-data_chunk (struct sim_image *im, uint64_t chunk)
+data_chunk (struct sim_image *im, struct chunk **slot)
 {
-  uint8_t **slot = slot_of (&im->root, chunk, true);
+  struct chunk *old = *slot;
 
-  if (*slot == NULL)
-    im->chunks++;
-  if (*slot == NULL || *slot == unwritten)
-    *slot = must_alloc (SIM_CHUNK_BYTES);
-  return *slot;
+  if (old != NULL && old != &unwritten && old->shared.owners == 1)
+    return old->data;
+  im->chunks += old == NULL;
+  *slot = must_alloc (sizeof **slot);
+  (*slot)->shared.owners = 1;
+  if (old != NULL && old != &unwritten)
+    memcpy ((*slot)->data, old->data, SIM_CHUNK_BYTES);
+  drop (old, 0);
+  return (*slot)->data;
 }
 
 void
@@ -138,8 +196,8 @@ sim_image_write (struct sim_image *im, uint64_t offset, const void *buf,
   while (len > 0) {
     const size_t n = piece (offset, len);
 
-    memcpy (data_chunk (im, offset >> CHUNK_BITS) + offset % SIM_CHUNK_BYTES,
-            p, n);
+    memcpy (data_chunk (im, slot_of (&im->root, offset >> CHUNK_BITS, true))
+              + offset % SIM_CHUNK_BYTES, p, n);
     p += n;
     offset += n;
     len -= n;
@@ -147,39 +205,42 @@ sim_image_write (struct sim_image *im, uint64_t offset, const void *buf,
 }
 
 static void
-put_away (struct sim_image *im, uint8_t **slot, uint8_t *instead)
+put_away (struct sim_image *im, struct chunk **slot, struct chunk *instead)
 {
-  if (*slot && *slot != unwritten)
-    free (*slot);
   im->chunks += (instead != NULL);
   im->chunks -= (*slot != NULL);
+  drop (*slot, 0);
   *slot = instead;
 }
 
 /* Whole chunks become `instead` (also absent ones, if that is not NULL). */
 static void
-blank (struct sim_image *im, uint64_t offset, uint64_t len, uint8_t *instead)
+blank (struct sim_image *im, uint64_t offset, uint64_t len,
+       struct chunk *instead)
 {
   while (len > 0) {
     const size_t n = piece (offset, len);
-    uint8_t **slot =
-      slot_of (&im->root, offset >> CHUNK_BITS, instead != NULL);
+    const uint64_t chunk = offset >> CHUNK_BITS;
+    struct chunk **slot;
 
-    if (slot == NULL) {
+    if (instead == NULL && chunk_at (im, chunk) == NULL) {
       const uint64_t next =
-        next_known (im, offset >> CHUNK_BITS,
+        next_known (im, chunk,
                     (offset + len + SIM_CHUNK_BYTES - 1) >> CHUNK_BITS)
         << CHUNK_BITS;
-      const uint64_t skip = COW_MIN (next - offset, len);
+      /* At least the rest of a chunk that is known to be absent. */
+      uint64_t skip = next > offset ? next - offset : n;
 
+      skip = COW_MIN (COW_MAX (skip, (uint64_t) n), len);
       offset += skip;
       len -= skip;
       continue;
     }
+    slot = slot_of (&im->root, chunk, true);
     if (n == SIM_CHUNK_BYTES)
       put_away (im, slot, instead);
-    else if (*slot && *slot != unwritten)
-      memset (*slot + offset % SIM_CHUNK_BYTES, 0, n);
+    else if (*slot && *slot != &unwritten)
+      memset (data_chunk (im, slot) + offset % SIM_CHUNK_BYTES, 0, n);
     else if (*slot == NULL && instead)
       put_away (im, slot, instead);
     offset += n;
@@ -196,7 +257,7 @@ sim_image_punch (struct sim_image *im, uint64_t offset, uint64_t len)
 void
 sim_image_zero (struct sim_image *im, uint64_t offset, uint64_t len)
 {
-  blank (im, offset, len, unwritten);
+  blank (im, offset, len, &unwritten);
 }
 
 void
@@ -204,10 +265,10 @@ sim_image_allocate (struct sim_image *im, uint64_t offset, uint64_t len)
 {
   while (len > 0) {
     const size_t n = piece (offset, len);
-    uint8_t **slot = slot_of (&im->root, offset >> CHUNK_BITS, true);
+    struct chunk **slot = slot_of (&im->root, offset >> CHUNK_BITS, true);
 
     if (*slot == NULL)
-      put_away (im, slot, unwritten);
+      put_away (im, slot, &unwritten);
     offset += n;
     len -= n;
   }
@@ -231,9 +292,9 @@ sim_image_missing (const struct sim_image *im, uint64_t offset, uint64_t len)
 static bool
 has_data (const struct sim_image *im, uint64_t chunk)
 {
-  const uint8_t *p = chunk_at (im, chunk);
+  const struct chunk *p = chunk_at (im, chunk);
 
-  return p && p != unwritten;
+  return p && p != &unwritten;
 }
 
 bool
@@ -256,48 +317,34 @@ sim_image_extent (const struct sim_image *im, uint64_t offset, uint64_t limit,
   return data;
 }
 
-static void *
-copy_node (const void *from, unsigned level)
+bool
+sim_image_next_data (const struct sim_image *im, uint64_t *offset,
+                     const uint8_t **data)
 {
-  const struct node *n = from;
-  struct node *copy;
+  const uint64_t end = BYTES_MAX >> CHUNK_BITS;
+  uint64_t chunk = (*offset + SIM_CHUNK_BYTES - 1) >> CHUNK_BITS;
 
-  if (from == NULL || from == unwritten)
-    return (void *) from;
-  if (level == 0) {
-    uint8_t *chunk = must_alloc (SIM_CHUNK_BYTES);
-
-    memcpy (chunk, from, SIM_CHUNK_BYTES);
-    return chunk;
+  while ((chunk = next_known (im, chunk, end)) < end) {
+    if (has_data (im, chunk)) {
+      *offset = chunk << CHUNK_BITS;
+      *data = chunk_at (im, chunk)->data;
+      return true;
+    }
+    chunk++;
   }
-  copy = must_alloc (sizeof *copy);
-  for (unsigned i = 0; i < FAN; i++)
-    copy->slot[i] = copy_node (n->slot[i], level - 1);
-  return copy;
+  return false;
 }
 
 void
 sim_image_copy (struct sim_image *to, const struct sim_image *from)
 {
-  to->root = copy_node (from->root, LEVELS);
-  to->chunks = from->chunks;
-}
-
-static void
-free_node (void *p, unsigned level)
-{
-  struct node *n = p;
-
-  if (p == NULL || p == unwritten)
-    return;
-  for (unsigned i = 0; level > 0 && i < FAN; i++)
-    free_node (n->slot[i], level - 1);
-  free (p);
+  share (from->root);
+  *to = *from;
 }
 
 void
 sim_image_clear (struct sim_image *im)
 {
-  free_node (im->root, LEVELS);
+  drop (im->root, LEVELS);
   *im = (struct sim_image) { NULL, 0 };
 }

@@ -40,6 +40,15 @@ uint64_t sim_image_missing (const struct sim_image *im, uint64_t offset,
 bool sim_image_extent (const struct sim_image *im, uint64_t offset,
                        uint64_t limit, uint64_t *end);
 
+/* The next chunk with data from *offset on: where it is, and its bytes, until
+ * the next change.  False if there is none.
+ */
+bool sim_image_next_data (const struct sim_image *im, uint64_t *offset,
+                          const uint8_t **data);
+
+/* Costs next to nothing: what is the same is shared.  An image and its copies
+ * are for one thread at a time.
+ */
 void sim_image_copy (struct sim_image *to, const struct sim_image *from);
 void sim_image_clear (struct sim_image *im);
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/bits.h"
 #include "sim/simdisk-priv.h"
@@ -169,12 +170,14 @@ enum manner {
   STOPS,                        /* in order, up to some change */
   SELECTS,                      /* each change is kept, lost, or torn */
   SCATTERS,                     /* each sector is kept or lost */
+  BY_FILE,                      /* each file keeps all or loses all */
 };
 
 struct crash {
   enum manner manner;
   uint64_t stop;                /* STOPS: number of the change that is torn */
   uint64_t random;
+  const char *const *kept;      /* BY_FILE: those, if not drawn */
 };
 
 enum fate { LOST, KEPT, TORN };
@@ -193,8 +196,22 @@ fate_of (struct crash *cr, const struct sim_change *c)
     return (enum fate) sim_random_below (&cr->random, 3);
   case SCATTERS:
     return TORN;
+  case BY_FILE:
+    break;
   }
   abort ();
+}
+
+/* What BY_FILE means for one of them. */
+static enum manner
+manner_of_file (struct crash *cr, const char *name)
+{
+  if (cr->kept == NULL)
+    return sim_random_below (&cr->random, 2) ? KEEPS_ALL : LOSES_ALL;
+  for (const char *const *kept = cr->kept; *kept; kept++)
+    if (strcmp (*kept, name) == 0)
+      return KEEPS_ALL;
+  return LOSES_ALL;
 }
 
 /* Sectors are kept by lots, or up to one of them.  Changes other than writes
@@ -225,11 +242,16 @@ tear (struct crash *cr, struct sim_image *im, const struct sim_change *c)
 }
 
 static void
-crash_inode (struct crash *cr, struct sim_inode *to,
+crash_inode (struct crash *whole, struct sim_inode *to,
              const struct sim_inode *from)
 {
   uint64_t size = from->stable_size_bytes;
+  struct crash one = *whole, *cr = whole;
 
+  if (whole->manner == BY_FILE) {
+    one.manner = manner_of_file (whole, from->name);
+    cr = &one;
+  }
   sim_image_copy (&to->now, &from->stable);
   for (const struct sim_change *c = from->changes; c; c = c->next) {
     const enum fate fate = fate_of (cr, c);
@@ -256,7 +278,8 @@ keeps_name (struct crash *cr, const struct sim_inode *from)
 {
   if (from->name_stable != from->removed)
     return from->name_stable;
-  switch (cr->manner) {
+  switch (cr->manner == BY_FILE ? manner_of_file (cr, from->name)
+                                : cr->manner) {
   case LOSES_ALL:
     return from->name_stable;
   case KEEPS_ALL:
@@ -265,6 +288,8 @@ keeps_name (struct crash *cr, const struct sim_inode *from)
   case SELECTS:
   case SCATTERS:
     return sim_random_below (&cr->random, 2) == 0;
+  case BY_FILE:
+    break;
   }
   abort ();
 }
@@ -273,8 +298,10 @@ static void
 crash_mark (struct crash *cr, struct sim_inode *to,
             const struct sim_inode *from)
 {
-  const bool keeps = from->mark_number == 0 || cr->manner == KEEPS_ALL
-                     || (cr->manner != LOSES_ALL
+  const enum manner manner =
+    cr->manner == BY_FILE ? manner_of_file (cr, from->name) : cr->manner;
+  const bool keeps = from->mark_number == 0 || manner == KEEPS_ALL
+                     || (manner != LOSES_ALL
                          && sim_random_below (&cr->random, 2) == 0);
 
   to->mark_len = keeps ? from->mark_len : from->stable_mark_len;
@@ -286,6 +313,7 @@ draw_crash (struct sim_disk *d, uint64_t seed)
 {
   static const enum manner manners[] = {
     LOSES_ALL, KEEPS_ALL, STOPS, STOPS, SELECTS, SELECTS, SELECTS, SCATTERS,
+    BY_FILE, BY_FILE,
   };
   struct crash cr = { .random = seed };
 
@@ -368,4 +396,56 @@ sim_disk_crash (struct sim_disk *d, uint64_t seed)
   struct crash cr = draw_crash (d, seed);
 
   return next_disk (d, &cr, seed);
+}
+
+struct sim_disk *
+sim_disk_crash_keeping (struct sim_disk *d, const char *const *kept,
+                        uint64_t seed)
+{
+  LOCK_FOR_SCOPE (&d->lock);
+  struct crash cr = { .manner = BY_FILE, .kept = kept };
+
+  return next_disk (d, &cr, seed);
+}
+
+/* ------------------------------------------------------------- what is there */
+
+uint64_t
+sim_disk_digest (struct sim_disk *d)
+{
+  uint64_t digest = 0;
+  LOCK_FOR_SCOPE (&d->lock);
+
+  for (const struct sim_inode *i = d->inodes; i; i = i->next) {
+    uint64_t one = XXH3_64bits (i->name, strlen (i->name));
+    const uint8_t *data;
+
+    if (i->unnamed || i->removed)
+      continue;
+    one = XXH3_64bits_withSeed (i->mark, i->mark_len, one);
+    one = XXH3_64bits_withSeed (&i->size_bytes, sizeof i->size_bytes, one);
+    for (uint64_t at = 0; sim_image_next_data (&i->now, &at, &data);
+         at += SIM_CHUNK_BYTES)
+      one = XXH3_64bits_withSeed (data, SIM_CHUNK_BYTES, one ^ at);
+    digest += one;              /* whatever the order of the files */
+  }
+  return digest;
+}
+
+bool
+sim_disk_is_stable (struct sim_disk *d, const char *name, const void *data,
+                    size_t len)
+{
+  const uint8_t *chunk;
+  LOCK_FOR_SCOPE (&d->lock);
+  const struct sim_inode *inode = sim_find_locked (d, name);
+
+  assert (len <= SIM_CHUNK_BYTES);
+  if (inode == NULL)
+    return false;
+  for (uint64_t at = 0; sim_image_next_data (&inode->stable, &at, &chunk);
+       at += SIM_CHUNK_BYTES)
+    if (memcmp (chunk, data, len) == 0)
+      return true;
+  return false;
 }

@@ -83,6 +83,24 @@ bool sim_disk_has (struct sim_disk *d, const char *name);
 struct sim_disk *sim_disk_clone (struct sim_disk *d);
 struct sim_disk *sim_disk_crash (struct sim_disk *d, uint64_t seed);
 
+/* The files of this list (up to a NULL) keep all that is not synced, all others
+ * lose it.
+ */
+struct sim_disk *sim_disk_crash_keeping (struct sim_disk *d,
+                                         const char *const *kept,
+                                         uint64_t seed);
+
+/* Of the named files' sizes, marks and data, as one reads them: what differs in
+ * neither is the same state.
+ */
+uint64_t sim_disk_digest (struct sim_disk *d);
+
+/* Is there a chunk of the file (SIM_CHUNK_BYTES, at a multiple of that) that
+ * begins with this data on stable storage?
+ */
+bool sim_disk_is_stable (struct sim_disk *d, const char *name,
+                         const void *data, size_t len);
+
 /* From now on every I/O fails with -EIO and changes nothing: how an engine is
  * taken down in an orderly way after its machine has crashed.
  */

@@ -136,6 +136,55 @@ Test (simdisk, image_against_a_model)
   sim_image_clear (&copy);
 }
 
+/* Copies share what is the same, and nothing else. */
+Test (simdisk, copies_of_an_image_go_their_own_ways)
+{
+  enum { CHUNKS = 24, SIZE = CHUNKS * SIM_CHUNK_BYTES, COPIES = 4 };
+  static uint8_t model[COPIES][SIZE], buf[SIZE];
+  struct sim_image im[COPIES] = { { NULL, 0 } };
+  const uint64_t base = (UINT64_C (1) << 30) - 9 * SIM_CHUNK_BYTES;
+  uint64_t r = 20251125;
+
+  for (unsigned step = 0; step < 5000; step++) {
+    const unsigned i = (unsigned) sim_random_below (&r, COPIES);
+    const unsigned from = (unsigned) sim_random_below (&r, COPIES);
+    const uint64_t at = sim_random_below (&r, SIZE);
+    const uint64_t len =
+      COW_MIN (1 + sim_random_below (&r, 9000), SIZE - at);
+
+    switch (sim_random_below (&r, 8)) {
+    case 0:
+      if (i == from)
+        break;
+      sim_image_clear (&im[i]);
+      sim_image_copy (&im[i], &im[from]);
+      memcpy (model[i], model[from], SIZE);
+      break;
+    case 1:
+      sim_image_punch (&im[i], base + at, len);
+      memset (model[i] + at, 0, len);
+      break;
+    case 2:
+      sim_image_zero (&im[i], base + at, len);
+      memset (model[i] + at, 0, len);
+      break;
+    case 3:
+      sim_image_allocate (&im[i], base + at, len);
+      break;
+    default:
+      memset (buf, (int) (1 + step % 255), len);
+      sim_image_write (&im[i], base + at, buf, len);
+      memcpy (model[i] + at, buf, len);
+    }
+    for (unsigned k = 0; k < COPIES; k++) {
+      sim_image_read (&im[k], base, buf, SIZE);
+      cr_assert_arr_eq (buf, model[k], SIZE, "step %u, copy %u", step, k);
+    }
+  }
+  for (unsigned k = 0; k < COPIES; k++)
+    sim_image_clear (&im[k]);
+}
+
 Test (simdisk, reads_what_was_written)
 {
   struct sim_disk *d = new_disk (1);
@@ -447,6 +496,40 @@ Test (simdisk, a_mark_is_stable_when_it_was_set)
   cr_assert_eq (cow_file_identity (f, &id[1]), 0);
   cr_assert_gt (id[1].modified_ns, id[0].modified_ns);
   cow_file_close (f);
+  sim_disk_free (d);
+}
+
+Test (simdisk, a_crash_of_one_file_only)
+{
+  static const char *const kept[] = { "other", NULL };
+  struct sim_disk *d = new_disk (1), *crashed;
+  struct cow_file *f = open_as (d, "disk", 0), *other;
+  uint64_t before;
+  uint8_t page[PAGE];
+
+  sim_disk_create (d, "other", &file_options);
+  other = open_as (d, "other", 0);
+  before = sim_disk_digest (d);
+  cr_assert_eq (fill (f, 0, PAGE, 'x'), 0);
+  cr_assert_eq (fill (other, 0, PAGE, 'y'), 0);
+  crashed = sim_disk_crash_keeping (d, kept, 1);
+  cr_assert_eq (filled_with (crashed, 0, PAGE), 0);
+  sim_disk_peek (crashed, "other", 0, page, sizeof page);
+  cr_assert_eq (page[PAGE - 1], 'y');
+  cr_assert_neq (sim_disk_digest (d), before);
+  cr_assert_neq (sim_disk_digest (d), sim_disk_digest (crashed));
+  sim_disk_free (crashed);
+
+  memset (page, 'x', sizeof page);
+  cr_assert (!sim_disk_is_stable (d, "disk", page, sizeof page));
+  cr_assert_eq (cow_file_sync (f), 0);
+  cr_assert (sim_disk_is_stable (d, "disk", page, sizeof page));
+  cr_assert (!sim_disk_is_stable (d, "other", page, sizeof page));
+  crashed = sim_disk_crash_keeping (d, kept, 1);
+  cr_assert_eq (sim_disk_digest (d), sim_disk_digest (crashed));
+  sim_disk_free (crashed);
+  cow_file_close (f);
+  cow_file_close (other);
   sim_disk_free (d);
 }
 
