@@ -37,7 +37,9 @@ def fio_args(uri, job, size, seed, extra=()):
     args = ['fio', f'--name={job.name}', '--thread', '--ioengine=nbd',
             f'--uri={uri}',
             f'--rw={job.rw}', f'--bs={job.bs}', f'--iodepth={job.depth}',
-            f'--size={size}', f'--randseed={seed}', '--norandommap=0',
+            # With randrepeat, fio's default, the seed is not looked at.
+            f'--size={size}', '--randrepeat=0', f'--randseed={seed}',
+            '--norandommap=0',
             '--clat_percentiles=1', f'--percentile_list={PERCENTILES}',
             '--output-format=json']
     if job.ios:
