@@ -12,9 +12,9 @@ cd "$top_srcdir" || exit 1
 
 base=cow-core/base
 io="$base cow-core/io"
-store="$io cow-core/store"
 journal="$io cow-core/journal"
-map="$store $journal cow-core/map"
+store="$journal cow-core/store"
+map="$store cow-core/map"
 gate="$base cow-core/gate"
 volume="$map $gate cow-core/volume"
 set="$volume cow-core/set"

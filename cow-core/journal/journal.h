@@ -10,10 +10,11 @@
  *   J2  Replay gives a prefix of the records, and at least all that were
  *       attested or reported as durable.
  *   J3  A record of another lap, place or store never validates.
- *   J4  An area is begun anew only when the other one's records are not needed
- *       any more: the checkpoint is durable before MOVED is written, and MOVED
- *       before anything else is.
- *   J5  A missing record that was durable is -EUCLEAN, never a shorter journal.
+ *   J4  A lap's records are overwritten only when the next lap's checkpoint is
+ *       durable, and MOVED after it; and before anything else of them, durably,
+ *       its first page.
+ *   J5  A missing record that was durable is -EUCLEAN, never a shorter journal
+ *       and never the one of an earlier lap.
  *
  * Threads: one at a time (the user provides the exclusion), except where it
  * says otherwise.
@@ -41,6 +42,7 @@ struct cow_entries {
   size_t room;                  /* bytes of data */
 };
 #define COW_ENTRIES_INIT { NULL, 0, 0 }
+#define COW_ENTRIES_MAX (1u << 30)      /* bytes, in one record */
 
 void cow_entries_clear (struct cow_entries *e);         /* frees */
 static inline void
@@ -55,8 +57,9 @@ cow_entries_reset (struct cow_entries *e)
 int cow_entries_reserve (struct cow_entries *e, size_t bytes);
 
 /* Append an entry whose body has body_bytes, all zero; what is to be in it is
- * written to what is returned, valid until the next call.  NULL: out of
- * memory (nothing was added).
+ * written to what is returned, valid until the next call.  The body ends up
+ * with zeroes to a multiple of 8 bytes.  NULL: out of memory (nothing was
+ * added).
  */
 void *cow_entries_add (struct cow_entries *e, enum cow_entry_type type,
                        size_t body_bytes);
@@ -80,12 +83,15 @@ int cow_journal_new (const struct cow_journal_options *options,
 
 struct cow_replay {
   /* Do the blocks of this EXCEPTIONS entry have the checksums that it says?
-   * Asked in order, of records that are not attested.  0, -EUCLEAN (they do
-   * not), or another -errno (replay fails with it).
+   * Asked of records that are not attested, in order, perhaps more than once,
+   * unless a later record frees the segment.  0, -EUCLEAN (they do not), or
+   * another -errno (replay fails with it).
    */
   int (*verify) (void *opaque, const void *body, size_t body_bytes);
   /* An entry of the prefix that holds, in order.  sequence is its record's.
-   * 0, or -errno (replay fails with it; -EUCLEAN with err set).
+   * It has the shape of its type (cow_journal_entry_fits); what the numbers in
+   * it mean is not checked.  0, or -errno (replay fails with it; -EUCLEAN with
+   * err set).
    */
   int (*entry) (void *opaque, uint64_t sequence, unsigned type,
                 unsigned flags, const void *body, size_t body_bytes,
@@ -95,25 +101,38 @@ struct cow_replay {
 
 /* Read the journal of a store, as FORMAT.md's "How to read" 2 to 5 has it.
  * Writes nothing: before anything is appended a checkpoint must be made, which
- * begins a new lap.  -EUCLEAN: damaged, err says what and where; -ENOMEM; -EIO.
+ * begins a new lap.  Takes memory for one area meanwhile.  -EUCLEAN: damaged,
+ * err says what and where; -EPROTONOSUPPORT: an entry of a newer version;
+ * -ENOMEM; -EIO.
  */
 int cow_journal_open (const struct cow_journal_options *options,
                       const struct cow_replay *replay, struct cow_error *err,
                       struct cow_journal **out);
 void cow_journal_free (struct cow_journal *j);
 
-/* Of the last record that replay kept or that was appended. */
+/* Of the last record that replay kept or that was appended; _end: the offset
+ * in the file of what comes after it.
+ */
 uint64_t cow_journal_lap (const struct cow_journal *j);
 uint64_t cow_journal_sequence (const struct cow_journal *j);
+uint64_t cow_journal_end (const struct cow_journal *j);
+
+/* The highest lap of which anything may be in the file: higher than
+ * cow_journal_lap after a checkpoint that did not come to its end.  This is
+ * the lap of an invalidation slot.
+ */
+uint64_t cow_journal_lap_begun (const struct cow_journal *j);
+
 /* Replay has dropped records after the last that holds (for messages). */
 bool cow_journal_torn (const struct cow_journal *j);
 
-/* Make these entries (at least one) the next record and fill in the write that
+/* Make these entries (none: it only attests) the next record and fill in the write that
  * brings it to the file: op, file, buf, len and offset of *write.  The entries
  * belong to the write until it is done.  More records may be appended before
  * the one before is durable.
  * -ENOSPC: the area has no room for it and a MOVED record after it: make a
- * checkpoint first (nothing was changed).
+ * checkpoint first (nothing was changed).  -ENOMEM (nothing was changed).
+ * -EIO: a checkpoint failed before.
  */
 int cow_journal_append (struct cow_journal *j, struct cow_entries *entries,
                         struct cow_request *write);
@@ -132,13 +151,25 @@ uint64_t cow_journal_room (const struct cow_journal *j);
  * fill is called until it returns 0: it adds entries (the object is reset
  * before), up to about COW_CHECKPOINT_BYTES at a time, and returns 1 if there
  * is more, 0 at the end, or -errno.  Writes and syncs in the caller's thread.
- * -ENOSPC: it does not fit in an area (the old one goes on, and nothing is
- * lost); any other -errno: the journal is not to be used any more.
+ * -ENOSPC: it does not fit in an area; -ENOMEM; what fill returned: if
+ * cow_journal_failed is false then, the old lap goes on, and nothing was lost.
+ * Any other -errno, of the file, is final.
  */
 #define COW_CHECKPOINT_BYTES (256u << 10)
 typedef int (*cow_checkpoint_fill) (void *opaque, struct cow_entries *entries);
 int cow_journal_checkpoint (struct cow_journal *j, cow_checkpoint_fill fill,
                             void *opaque);
+
+/* A checkpoint was left in between: which lap a replay would take is not
+ * known, and no call succeeds any more.
+ */
+bool cow_journal_failed (const struct cow_journal *j);
+
+/* Make zero, durably, what both areas hold beside the present lap: for an
+ * orderly stop, after the checkpoint.  0; -ENOMEM (nothing was changed); any
+ * other -errno is final.
+ */
+int cow_journal_wipe (struct cow_journal *j);
 
 /* ---------------------------------------------------------------- records */
 /* Pure functions, also for the checker. */
@@ -156,9 +187,17 @@ size_t cow_journal_decode (const struct cow_id *store, const void *data,
 size_t cow_journal_recognise (const struct cow_id *store, const void *data,
                               size_t room, uint64_t offset);
 
-/* Walk the entries of a valid record: *at is 0 at first.  False at the end. */
+/* Walk the entries of a valid record: *at is 0 at first.  False at the end.
+ * What is no entry gives a body NULL, once, and the end after it.
+ */
 bool cow_journal_next_entry (const void *record, size_t *at, unsigned *type,
                              unsigned *flags, const void **body,
                              size_t *body_bytes);
+
+/* Has the body the shape of its type: lengths and counts that agree?  False for
+ * types that are not known.
+ */
+bool cow_journal_entry_fits (unsigned type, const void *body,
+                             size_t body_bytes);
 
 #endif /* COW_JOURNAL_JOURNAL_H */

@@ -99,6 +99,8 @@ STATIC_ASSERT (sizeof (struct disk_end) == 24);
 #define COW_DISK_SET_PREPARED 1u        /* states of a set */
 #define COW_DISK_SET_COMMITTED 2u
 
+#define COW_DISK_SET_MEMBERS 64u        /* at most */
+
 struct disk_set {               /* SET, then members, then the annotation */
   uint8_t id[16];               /*   0 */
   le64 number;                  /*  16 */
