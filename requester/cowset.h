@@ -222,6 +222,114 @@ cowset_hresult cowset_set_limits (struct cowset *c, uint32_t hold_ms,
 
 /* ----------------------------------------------------------------- writers */
 
+/* A writer is an application that is told before and after the instant, and
+ * stops writing for it.  They are given to an object before it gathers their
+ * metadata; they take part in contexts with writers.
+ *
+ * Writers of one level are told at once.  At a freeze the front-end comes
+ * first, then the back-end, then the system (file systems), then transaction
+ * managers; a thaw goes the other way round, and follows the release of held
+ * writes at once.  A writer that saw a prepare or a freeze sees a thaw or an
+ * abort, at least once, also if the program dies (but for callbacks, which die
+ * with it).
+ */
+
+/* Add the writers that the text names:
+ *
+ *   exec:DIR            each program in the directory, called with the event's
+ *                       name as its argument; see cowset(1)
+ *   exec:PROGRAM        one program
+ *   fsfreeze:MOUNT      the file system that is mounted there; needs root
+ *   qga:SOCKET          the guest with a QEMU guest agent at this Unix socket
+ *
+ * They are run by a program of its own, cowset-watchdog, which thaws them if
+ * this one dies.  Before cowset_gather_writer_metadata().
+ * Returns S_OK, E_INVALIDARG (there is no such thing), E_OUTOFMEMORY,
+ * VSS_E_BAD_STATE.  After a failure some of a directory's may have been added.
+ */
+cowset_hresult cowset_add_writer (struct cowset *c, const char *writer);
+
+/* What writers are told; values may be added. */
+enum cowset_writer_event {
+  COWSET_ON_IDENTIFY,
+  COWSET_ON_PREPARE_BACKUP,
+  COWSET_ON_PREPARE_SNAPSHOT,
+  COWSET_ON_FREEZE,
+  COWSET_ON_THAW,
+  COWSET_ON_POST_SNAPSHOT,
+  COWSET_ON_BACKUP_COMPLETE,
+  COWSET_ON_ABORT,
+  COWSET_ON_BACKUP_SHUTDOWN,
+};
+
+/* How consistent what a set has of a writer is. */
+enum cowset_consistency {
+  COWSET_CONSISTENCY_CRASH,     /* as after a power cut */
+  COWSET_CONSISTENCY_FILE_SYSTEM, /* its file systems need no replay */
+  COWSET_CONSISTENCY_APPLICATION, /* as the application wants its data */
+};
+
+struct cowset_writer_component {
+  enum cowset_component_type type;
+  const char *path;             /* logical path; NULL: at the top */
+  const char *name;
+  const char *caption;          /* NULL: none */
+};
+
+/* A writer that is part of the program.  Zero what is not used. */
+struct cowset_writer {
+  const char *name;
+  struct cowset_id class_id;
+  enum cowset_application_level level;
+  enum cowset_consistency consistency;
+  uint32_t freeze_timeout_ms;   /* from freeze to thaw; 0: the object's */
+  const struct cowset_writer_component *components;
+  size_t component_count;
+
+  /* Called for each event, one after another, by a thread of the library with
+   * all signals blocked.  Calls nothing of the object.  From the freeze to the
+   * thaw it must not wait for what is frozen.  Returns S_OK or one of
+   * VSS_E_WRITERERROR_*; anything else that is a failure counts as
+   * VSS_E_WRITERERROR_NONRETRYABLE.  One that is late is given up, but
+   * cowset_release() waits for its return.  An abort may come twice.
+   */
+  cowset_hresult (*event) (void *opaque, enum cowset_writer_event event,
+                           const struct cowset_id *set);
+  void *opaque;
+};
+
+/* Add one; everything but event and opaque is copied.
+ * Returns as cowset_add_writer().
+ */
+cowset_hresult
+cowset_add_callback_writer (struct cowset *c,
+                            const struct cowset_writer *writer);
+
+/* What a writer that fails means for the set. */
+enum cowset_writer_policy {
+  COWSET_WRITERS_AS_VSS,        /* it fails with a failed freeze or thaw; a
+                                 * failed prepare is the writer's own; one that
+                                 * does not identify itself takes no part */
+  COWSET_WRITERS_REQUIRED,      /* any failure up to the thaw fails it */
+  COWSET_WRITERS_OPTIONAL,      /* none does; the set says that it is only
+                                 * crash-consistent */
+};
+
+/* Before cowset_gather_writer_metadata(); COWSET_WRITERS_AS_VSS else.
+ * Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_writer_policy (struct cowset *c,
+                                         enum cowset_writer_policy policy);
+
+/* How long a writer may take for prepare-snapshot and post-snapshot (300 s
+ * else), and from its freeze to its thaw (60 s else; a writer may know better);
+ * 0 leaves the limit, 3600 s is the most.  For writers that are added after
+ * it.  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE.
+ */
+cowset_hresult cowset_set_writer_limits (struct cowset *c,
+                                         uint32_t prepare_ms,
+                                         uint32_t freeze_ms);
+
 /* Which writers take part, by the ids of their classes or of single instances.
  * Before cowset_gather_writer_metadata(); later they have no effect, and say
  * nothing.  ids may be NULL if count is 0.
@@ -244,7 +352,7 @@ cowset_hresult cowset_disable_writer_instances (struct cowset *c,
                                                 unsigned count);
 
 /* Ask the writers what they have.  Once; a context with writers needs it.  A
- * writer that does not answer takes no part, which fails nothing.
+ * writer that does not answer takes no part; see cowset_set_writer_policy().
  * VSS: GatherWriterMetadata.  Returns S_OK (started), E_INVALIDARG,
  * E_OUTOFMEMORY, VSS_E_BAD_STATE.
  */

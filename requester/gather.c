@@ -138,17 +138,20 @@ enabled (const struct req_filter *filter, const struct req_writer *w)
 
 /* ---------------------------------------------------------------- metadata */
 
-/* A writer that does not answer takes no part; that is its own failure. */
+/* A writer that does not answer takes no part; that is its own failure, unless
+ * the policy says otherwise.
+ */
 static cowset_hresult
 gather (struct cowset_async *async, void *opaque)
 {
-  struct req_cancel *cancel = req_async_canceller (async);
   struct cowset *c = opaque;
+  cowset_hresult hr;
 
   req_async_set_phase (async, "identify");
-  req_writers_raise (c, REQ_EVENT_IDENTIFY, cancel);
-  if (req_cancel_cancelled (cancel))
-    return req_fail (E_ABORT, NULL);
+  hr = req_writers_identify (c, req_async_canceller (async));
+  if (COWSET_FAILED (hr))
+    return hr == E_ABORT ? hr : REQ_ONLY (hr, VSS_E_BAD_STATE,
+                                          VSS_E_WRITER_INFRASTRUCTURE);
   for (size_t i = 0; i < c->writer_count; ++i) {
     struct req_writer *w = c->writers[i];
 

@@ -258,7 +258,7 @@ prepare_for_backup (struct cowset_async *async, void *opaque)
   struct cowset *c = opaque;
 
   req_async_set_phase (async, "prepare-backup");
-  req_writers_raise (c, REQ_EVENT_PREPARE_BACKUP, cancel);
+  req_writers_prepare_backup (c, cancel);
   if (req_cancel_cancelled (cancel))
     return stay (c, req_fail (E_ABORT, NULL));
   return move_to (opaque, STATE_PREPARED);
@@ -403,16 +403,36 @@ abort_set (struct cowset *c)
   req_fail (S_OK, "%s", message ? message : "");
 }
 
+/* Freeze, commit, thaw: the thaw comes at once after the release, whatever
+ * came of the commit.
+ */
 static cowset_hresult
-make_set (struct cowset *c, struct cowset_async *async)
+take_instant (struct cowset *c, struct cowset_async *async, uint32_t hold_ms)
+{
+  cowset_hresult hr;
+
+  req_async_set_phase (async, "freeze");
+  hr = req_writers_freeze (c, req_async_canceller (async));
+  if (COWSET_SUCCEEDED (hr) && c->member_count > 0)
+    hr = step (c, async, "commit", "set.commit", "hold_ms", hold_ms);
+  if (COWSET_FAILED (hr))
+    return hr;                  /* the abort thaws them */
+  req_async_set_phase (async, "thaw");
+  return req_writers_thaw (c);
+}
+
+static cowset_hresult
+commit_set (struct cowset *c, struct cowset_async *async)
 {
   uint32_t hold_ms, flush_ms;
   cowset_hresult hr;
 
   /* A set of no volume is for its writers' sake: nothing to be had here. */
   if (c->member_count == 0) {
-    abort_set (c);
-    return S_OK;
+    hr = take_instant (c, async, 0);
+    if (COWSET_SUCCEEDED (hr))
+      abort_set (c);
+    return hr;
   }
   pthread_mutex_lock (&c->lock);
   hold_ms = c->hold_ms;
@@ -421,16 +441,35 @@ make_set (struct cowset *c, struct cowset_async *async)
 
   hr = step (c, async, "prepare", "set.prepare", "timeout_ms", flush_ms);
   if (COWSET_SUCCEEDED (hr))
-    hr = step (c, async, "commit", "set.commit", "hold_ms", hold_ms);
+    hr = take_instant (c, async, hold_ms);
   if (COWSET_SUCCEEDED (hr))
     hr = step (c, async, "settle", "set.settle", "timeout_ms", flush_ms);
   if (COWSET_SUCCEEDED (hr))
     hr = finish (c, async);
+  return hr;
+}
+
+/* With what the writers see around it. */
+static cowset_hresult
+make_set (struct cowset *c, struct cowset_async *async)
+{
+  struct req_cancel *cancel = req_async_canceller (async);
+  cowset_hresult hr;
+
+  req_async_set_phase (async, "prepare");
+  hr = req_writers_prepare_snapshot (c, cancel);
+  if (COWSET_SUCCEEDED (hr))
+    hr = commit_set (c, async);
   if (COWSET_FAILED (hr)) {
     req_async_set_phase (async, "abort");
+    /* What is held or frozen first. */
+    req_writers_abort (c);
     abort_set (c);
+    return hr;
   }
-  return hr;
+  req_async_set_phase (async, "post-snapshot");
+  req_writers_post_snapshot (c, NULL);
+  return S_OK;
 }
 
 static cowset_hresult

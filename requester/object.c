@@ -71,6 +71,9 @@ req_object_new (struct req_server *server, struct cowset **out)
   c->server_count = 1;
   pthread_mutex_init (&c->order_lock, NULL);
   pthread_mutex_init (&c->lock, NULL);
+  req_raiser_init (&c->raiser);
+  c->writer_prepare_ms = REQ_PREPARE_TIMEOUT_MS;
+  c->writer_freeze_ms = REQ_FREEZE_TIMEOUT_MS;
   c->state = STATE_NEW;
   c->context = VSS_CTX_BACKUP;
   *out = c;
@@ -135,6 +138,7 @@ cowset_release (struct cowset *c)
     c->servers[i]->ops->close (c->servers[i]);
   for (size_t i = 0; i < c->member_count; ++i)
     free (c->members[i].volume);
+  req_raiser_clear (&c->raiser);
   pthread_mutex_destroy (&c->lock);
   pthread_mutex_destroy (&c->order_lock);
   free (c->asyncs);

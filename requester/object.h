@@ -19,6 +19,8 @@
 #include "async.h"
 #include "server.h"
 #include "util.h"
+#include "writers/drive.h"
+#include "writers/raise.h"
 #include "writers/writer.h"
 
 enum req_state {
@@ -45,6 +47,7 @@ enum req_call {
   CALL_ENABLE_WRITER_CLASSES,
   CALL_DISABLE_WRITER_CLASSES,
   CALL_DISABLE_WRITER_INSTANCES,
+  CALL_ADD_WRITER,
   CALL_GATHER_WRITER_METADATA,
   CALL_GET_WRITER_METADATA,
   CALL_FREE_WRITER_METADATA,
@@ -128,6 +131,10 @@ struct cowset {
   struct req_filter filter;     /* order_lock */
   json_t *document;             /* set by initialising, then read only; NULL:
                                  * none was loaded */
+  struct req_guard *guard;      /* as writers; NULL: none that needs it */
+  enum cowset_writer_policy writer_policy; /* as writers */
+  uint32_t writer_prepare_ms, writer_freeze_ms; /* as writers */
+  struct req_raiser raiser;
 
   /* Never held over a request. */
   pthread_mutex_t lock;

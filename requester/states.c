@@ -38,6 +38,8 @@ static const struct {
     { "DisableWriterClasses", ALL },
   [CALL_DISABLE_WRITER_INSTANCES] =
     { "DisableWriterInstances", ALL },
+  [CALL_ADD_WRITER] =
+    { "cowset_add_writer", BIT (INIT_B) | BIT (SET) },
   [CALL_GATHER_WRITER_METADATA] =
     { "GatherWriterMetadata", BIT (INIT_B) | BIT (SET) | BIT (INIT_R) },
   [CALL_GET_WRITER_METADATA] =

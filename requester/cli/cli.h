@@ -93,6 +93,8 @@ int cli_find_set (struct cli *cli, const char *text,
 
 /* ------------------------------------------------------------- making sets */
 
+#define CLI_WRITERS_MAX 64
+
 struct cli_plan {
   const char *label;
   const char *context;          /* as given; NULL: the command's choice */
@@ -102,16 +104,25 @@ struct cli_plan {
   size_t volume_count;
   uint32_t default_context;     /* with a store ... */
   uint32_t storeless_context;   /* ... and without one */
+  uint32_t writers_context, writers_storeless_context; /* with --writer */
   bool auto_release_only;
+  const char *writers[CLI_WRITERS_MAX];
+  size_t writer_count;
+  const char *writer_failure;   /* "fail" or "continue"; NULL: fail */
+  const char *freeze_timeout;   /* seconds, as given; NULL: the writers' */
 };
 
-/* Options --label, --context, --provider, --all of create and run. */
-#define CLI_PLAN_SHORT_OPTIONS "l:x:p:a"
+/* Options of create and run. */
+#define CLI_PLAN_SHORT_OPTIONS "l:x:p:aw:"
+enum { CLI_OPT_WRITER_FAILURE = 1000, CLI_OPT_FREEZE_TIMEOUT };
 #define CLI_PLAN_LONG_OPTIONS                   \
   { "label", required_argument, NULL, 'l' },    \
   { "context", required_argument, NULL, 'x' },  \
   { "provider", required_argument, NULL, 'p' }, \
-  { "all", no_argument, NULL, 'a' }
+  { "all", no_argument, NULL, 'a' },            \
+  { "writer", required_argument, NULL, 'w' },   \
+  { "writer-failure", required_argument, NULL, CLI_OPT_WRITER_FAILURE }, \
+  { "freeze-timeout", required_argument, NULL, CLI_OPT_FREEZE_TIMEOUT }
 /* Whether opt was one of them. */
 bool cli_plan_option (struct cli_plan *plan, int opt);
 
@@ -120,12 +131,22 @@ bool cli_plan_option (struct cli_plan *plan, int opt);
  */
 int cli_signals (bool with_children);
 
+/* Give the object the writers of the plan.  CLI_DONE, or the exit status after
+ * a message.
+ */
+int cli_add_writers (struct cli *cli, const struct cli_plan *plan);
+
 /* Connect and make the set.  Interrupted by a signal, or after a failure,
  * there is none, and this has said so.  *set belongs to *sets.
  */
 int cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
                   uint32_t *context, struct cowset_enum **sets,
                   const struct cowset_set_prop **set);
+
+/* Tell the writers, if the context has some, that the backup was made.  A
+ * failure is said.
+ */
+void cli_complete (struct cli *cli, uint32_t context);
 
 /* Delete the set, of the object's own context, saying what fails. */
 /* How often a command that stays looks whether its set is still there. */

@@ -30,6 +30,14 @@ cli_plan_option (struct cli_plan *plan, int opt)
   case 'x': plan->context = optarg; return true;
   case 'p': plan->provider = optarg; return true;
   case 'a': plan->all = true; return true;
+  case 'w':
+    /* One too many is said where they are looked at. */
+    if (plan->writer_count < CLI_WRITERS_MAX)
+      plan->writers[plan->writer_count] = optarg;
+    plan->writer_count++;
+    return true;
+  case CLI_OPT_WRITER_FAILURE: plan->writer_failure = optarg; return true;
+  case CLI_OPT_FREEZE_TIMEOUT: plan->freeze_timeout = optarg; return true;
   default: return false;
   }
 }
@@ -84,6 +92,10 @@ show_progress (struct cowset_async *async, uint64_t elapsed_ms)
   const char *phase = cowset_async_phase (async);
   char bar[] = "[        ]";
 
+  /* The terminal may be a file on what is frozen. */
+  if (strcmp (phase, "freeze") == 0 || strcmp (phase, "commit") == 0 ||
+      strcmp (phase, "thaw") == 0)
+    return;
   for (size_t i = 0; i < sizeof steps / sizeof steps[0]; ++i)
     if (strcmp (phase, steps[i]) == 0) {
       memset (bar + 1, '#', 2 * i);
@@ -171,8 +183,12 @@ choose_context (struct cli *cli, const struct cli_plan *plan,
                 const struct cowset_status *server, uint32_t *context)
 {
   if (plan->context == NULL) {
-    *context = server->has_store ? plan->default_context
-                                 : plan->storeless_context;
+    if (plan->writer_count > 0)
+      *context = server->has_store ? plan->writers_context
+                                   : plan->writers_storeless_context;
+    else
+      *context = server->has_store ? plan->default_context
+                                   : plan->storeless_context;
     return CLI_DONE;
   }
   if (!cowset_context_parse (plan->context, context) ||
@@ -181,11 +197,46 @@ choose_context (struct cli *cli, const struct cli_plan *plan,
   if (plan->auto_release_only && !is_auto_release (*context))
     return cli_usage (cli, "--context %s: its sets outlive the command, "
                       "which deletes its set", plan->context);
+  if (plan->writer_count > 0 && !has_writers (*context))
+    return cli_usage (cli, "--context %s: no writer takes part in it",
+                      plan->context);
   if (is_persistent (*context) && !server->has_store)
     return cli_fail (VSS_E_UNSUPPORTED_CONTEXT,
                      "the server has no store, and so makes no set that "
                      "lasts");
   return CLI_DONE;
+}
+
+/* ----------------------------------------------------------------- writers */
+
+int
+cli_add_writers (struct cli *cli, const struct cli_plan *plan)
+{
+  enum cowset_writer_policy policy = COWSET_WRITERS_REQUIRED;
+  unsigned long seconds = 0;
+  cowset_hresult hr;
+
+  if (plan->writer_failure && strcmp (plan->writer_failure, "continue") == 0)
+    policy = COWSET_WRITERS_OPTIONAL;
+  else if (plan->writer_failure && strcmp (plan->writer_failure, "fail") != 0)
+    return cli_usage (cli, "--writer-failure %s: is neither fail nor continue",
+                      plan->writer_failure);
+  if (plan->freeze_timeout) {
+    char *end;
+
+    seconds = strtoul (plan->freeze_timeout, &end, 10);
+    if (*end || seconds < 1 || seconds > 3600)
+      return cli_usage (cli, "--freeze-timeout %s: is not 1 to 3600 seconds",
+                        plan->freeze_timeout);
+  }
+  if (plan->writer_count > CLI_WRITERS_MAX)
+    return cli_usage (cli, "--writer: %d are the most", CLI_WRITERS_MAX);
+  hr = cowset_set_writer_policy (cli->c, policy);
+  if (COWSET_SUCCEEDED (hr))
+    hr = cowset_set_writer_limits (cli->c, 0, (uint32_t) seconds * 1000);
+  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < plan->writer_count; ++i)
+    hr = cowset_add_writer (cli->c, plan->writers[i]);
+  return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
 }
 
 /* ----------------------------------------------------------------- the set */
@@ -268,7 +319,8 @@ make_set (struct cli *cli, const struct cli_plan *plan, int signals,
   if (COWSET_FAILED (hr))
     return cli_fail (hr, NULL);
 
-  if (writers)
+  status = cli_add_writers (cli, plan);
+  if (status == CLI_DONE && writers)
     status = run_async (cli, cowset_gather_writer_metadata, signals);
   if (status != CLI_DONE)
     return status;
@@ -281,6 +333,13 @@ make_set (struct cli *cli, const struct cli_plan *plan, int signals,
   if (status == CLI_DONE)
     status = run_async (cli, cowset_do_snapshot_set, signals);
   return status;
+}
+
+void
+cli_complete (struct cli *cli, uint32_t context)
+{
+  if (has_writers (context))
+    run_async (cli, cowset_backup_complete, -1);
 }
 
 /* The set's properties, which its object's context shows. */
@@ -430,6 +489,8 @@ cli_create (struct cli *cli, int argc, char *argv[])
   struct cli_plan plan = {
     .default_context = VSS_CTX_NAS_ROLLBACK,
     .storeless_context = VSS_CTX_FILE_SHARE_BACKUP,
+    .writers_context = VSS_CTX_APP_ROLLBACK,
+    .writers_storeless_context = VSS_CTX_BACKUP,
   };
   const struct cowset_set_prop *set;
   struct cowset_enum *sets;
@@ -450,6 +511,7 @@ cli_create (struct cli *cli, int argc, char *argv[])
   status = cli_make_set (cli, &plan, signals, &context, &sets, &set);
   if (status != CLI_DONE)
     return status;
+  cli_complete (cli, context);
   status = print_made (cli, set);
   if (status == CLI_DONE && is_auto_release (context)) {
     cli_say (plan.context ? "the set lasts until this command is interrupted"

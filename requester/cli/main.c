@@ -33,6 +33,14 @@ static const char usage[] =
   "Exit status: 0 done, 1 failed, 2 wrong usage.\n"
   "More: cowset COMMAND --help; man cowset.\n";
 
+#define WRITER_HELP \
+    "  -w, --writer W       freeze for the instant: exec:DIR (programs),\n" \
+    "                       fsfreeze:MOUNT-POINT, qga:SOCKET (a guest)\n" \
+    "      --writer-failure fail|continue\n" \
+    "                       continue: the set is then only crash-consistent\n" \
+    "      --freeze-timeout SECONDS\n" \
+    "                       how long a writer may be frozen (60)\n"
+
 static const struct command {
   const char *name;
   int (*run) (struct cli *cli, int argc, char *argv[]);
@@ -52,7 +60,8 @@ static const struct command {
     "  -l, --label LABEL    a name: the snapshots open as VOLUME@LABEL\n"
     "  -x, --context C      backup, file-share-backup (both until the command\n"
     "                       ends), nas-rollback, app-rollback (both lasting)\n"
-    "  -p, --provider P     name or id; default: the server's choice\n" },
+    "  -p, --provider P     name or id; default: the server's choice\n"
+    WRITER_HELP },
   { "run", cli_run,
     "cowset [-c URI] run [OPTION]... VOLUME... -- COMMAND [ARGUMENT]...\n"
     "\n"
@@ -70,6 +79,7 @@ static const struct command {
     "  -l, --label LABEL    a name for the set\n"
     "  -x, --context C      backup or file-share-backup\n"
     "  -p, --provider P     name or id; default: the server's choice\n"
+    WRITER_HELP
     "\n"
     "Signals are passed on.  Exit status: the command's (128 + N if signal N\n"
     "ended it, 127 if it was not found, 126 if it could not be run), or 125\n"

@@ -191,6 +191,8 @@ cli_run (struct cli *cli, int argc, char *argv[])
   struct cli_plan plan = {
     .default_context = VSS_CTX_FILE_SHARE_BACKUP,
     .storeless_context = VSS_CTX_FILE_SHARE_BACKUP,
+    .writers_context = VSS_CTX_BACKUP,
+    .writers_storeless_context = VSS_CTX_BACKUP,
     .auto_release_only = true,
   };
   const struct cowset_set_prop *set;
@@ -220,6 +222,8 @@ cli_run (struct cli *cli, int argc, char *argv[])
   if (status != CLI_DONE)
     return status == CLI_USAGE ? CLI_USAGE : CLI_NO_SET;
   status = run_with (cli, set, signals, argv + own + 1);
+  if (status == 0)
+    cli_complete (cli, context);
   cowset_enum_free (sets);
   return status;
 }

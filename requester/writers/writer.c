@@ -8,40 +8,29 @@
 
 #include "object.h"
 #include "protocol/context.h"
+#include "writers/guard.h"
+#include "writers/raise.h"
 #include "writers/writer.h"
 
 static const struct {
-  const char *name;
   enum cowset_writer_state after, failed;
 } events[REQ_EVENT_COUNT] = {
-  [REQ_EVENT_IDENTIFY] =
-    { "identify", VSS_WS_STABLE, VSS_WS_FAILED_AT_IDENTIFY },
-  [REQ_EVENT_PREPARE_BACKUP] =
-    { "prepare-backup", VSS_WS_WAITING_FOR_FREEZE,
-      VSS_WS_FAILED_AT_PREPARE_BACKUP },
-  [REQ_EVENT_PREPARE_SNAPSHOT] =
-    { "prepare-snapshot", VSS_WS_WAITING_FOR_FREEZE,
-      VSS_WS_FAILED_AT_PREPARE_SNAPSHOT },
-  [REQ_EVENT_FREEZE] =
-    { "freeze", VSS_WS_WAITING_FOR_THAW, VSS_WS_FAILED_AT_FREEZE },
-  [REQ_EVENT_THAW] =
-    { "thaw", VSS_WS_WAITING_FOR_POST_SNAPSHOT, VSS_WS_FAILED_AT_THAW },
-  [REQ_EVENT_POST_SNAPSHOT] =
-    { "post-snapshot", VSS_WS_WAITING_FOR_BACKUP_COMPLETE,
-      VSS_WS_FAILED_AT_POST_SNAPSHOT },
-  [REQ_EVENT_BACKUP_COMPLETE] =
-    { "backup-complete", VSS_WS_STABLE, VSS_WS_FAILED_AT_BACKUP_COMPLETE },
-  [REQ_EVENT_ABORT] =
-    { "abort", VSS_WS_STABLE, VSS_WS_UNKNOWN },
-  [REQ_EVENT_BACKUP_SHUTDOWN] =
-    { "backup-shutdown", VSS_WS_STABLE, VSS_WS_FAILED_AT_BACKUPSHUTDOWN },
+  [REQ_EVENT_IDENTIFY] = { VSS_WS_STABLE, VSS_WS_FAILED_AT_IDENTIFY },
+  [REQ_EVENT_PREPARE_BACKUP] = { VSS_WS_WAITING_FOR_FREEZE,
+                                 VSS_WS_FAILED_AT_PREPARE_BACKUP },
+  [REQ_EVENT_PREPARE_SNAPSHOT] = { VSS_WS_WAITING_FOR_FREEZE,
+                                   VSS_WS_FAILED_AT_PREPARE_SNAPSHOT },
+  [REQ_EVENT_FREEZE] = { VSS_WS_WAITING_FOR_THAW, VSS_WS_FAILED_AT_FREEZE },
+  [REQ_EVENT_THAW] = { VSS_WS_WAITING_FOR_POST_SNAPSHOT,
+                       VSS_WS_FAILED_AT_THAW },
+  [REQ_EVENT_POST_SNAPSHOT] = { VSS_WS_WAITING_FOR_BACKUP_COMPLETE,
+                                VSS_WS_FAILED_AT_POST_SNAPSHOT },
+  [REQ_EVENT_BACKUP_COMPLETE] = { VSS_WS_STABLE,
+                                  VSS_WS_FAILED_AT_BACKUP_COMPLETE },
+  [REQ_EVENT_ABORT] = { VSS_WS_STABLE, VSS_WS_UNKNOWN },
+  [REQ_EVENT_BACKUP_SHUTDOWN] = { VSS_WS_STABLE,
+                                  VSS_WS_FAILED_AT_BACKUPSHUTDOWN },
 };
-
-const char *
-req_event_name (enum req_event event)
-{
-  return events[event].name;
-}
 
 /* -------------------------------------------------------------- one writer */
 
@@ -59,6 +48,7 @@ req_writer_init (struct req_writer *w, const struct req_writer_ops *ops,
     .usage = VSS_UT_OTHER,
     .source = VSS_ST_OTHER,
     .freeze_timeout_ms = REQ_FREEZE_TIMEOUT_MS,
+    .consistency = REQ_APPLICATION,
     .state = VSS_WS_STABLE,
     .failure = S_OK,
   };
@@ -178,10 +168,17 @@ req_writer_raise (struct req_writer *w, enum req_event event,
 cowset_hresult
 req_writers_add (struct cowset *c, struct req_writer *w)
 {
+  LOCK_FOR_SCOPE (&c->order_lock);
+
+  return req_writers_add_locked (c, w);
+}
+
+cowset_hresult
+req_writers_add_locked (struct cowset *c, struct req_writer *w)
+{
   struct req_writer **list;
   cowset_hresult hr = S_OK;
 
-  LOCK_FOR_SCOPE (&c->order_lock);
   list = realloc (c->writers, (c->writer_count + 1) * sizeof *list);
   if (list == NULL)
     hr = req_fail (E_OUTOFMEMORY, NULL);
@@ -197,92 +194,37 @@ req_writers_add (struct cowset *c, struct req_writer *w)
   return hr;
 }
 
-/* In which order a level is frozen: from 0 on. */
-static int
-rank (const struct req_writer *w)
+int
+req_writer_rank (const struct req_writer *w)
 {
+  if (w->transaction_manager)
+    return REQ_RANK_TRANSACTIONS;
   switch (w->level) {
   case VSS_APP_BACK_END: return 1;
   case VSS_APP_SYSTEM: return 2;
-  case VSS_APP_SYSTEM_RM: return 3;
+  case VSS_APP_SYSTEM_RM: return REQ_RANK_TRANSACTIONS;
   default: return 0;
   }
 }
-#define RANKS 4
 
-static bool
-sees (const struct req_writer *w, enum req_event event, uint32_t context)
+bool
+req_writer_sees (const struct req_writer *w, uint32_t context)
 {
-  if (event == REQ_EVENT_IDENTIFY)
-    return true;
   return w->takes_part && !(w->transaction_manager &&
                             (context & VSS_VOLSNAP_ATTR_NOT_TRANSACTED));
-}
-
-static struct req_occasion
-occasion_of (struct cowset *c, struct req_cancel *cancel)
-{
-  LOCK_FOR_SCOPE (&c->lock);
-
-  return (struct req_occasion) {
-    .context = c->context,
-    .set = c->set,
-    .backup_type = c->backup_type,
-    .deadline_ms = UINT64_MAX,
-    .cancel = cancel,
-  };
-}
-
-cowset_hresult
-req_writers_raise (struct cowset *c, enum req_event event,
-                   struct req_cancel *cancel)
-{
-  const struct req_occasion occasion = occasion_of (c, cancel);
-  const bool backwards = event == REQ_EVENT_THAW || event == REQ_EVENT_ABORT;
-  CLEANUP_FREE char *message = NULL;
-  cowset_hresult first = S_OK;
-
-  for (int i = 0; i < RANKS; ++i)
-    for (size_t k = 0; k < c->writer_count; ++k) {
-      struct req_writer *w = c->writers[k];
-      cowset_hresult hr;
-
-      if (rank (w) != (backwards ? RANKS - 1 - i : i) ||
-          !sees (w, event, occasion.context))
-        continue;
-      hr = req_writer_raise (w, event, &occasion);
-      if (COWSET_FAILED (hr) && COWSET_SUCCEEDED (first)) {
-        first = hr;
-        message = strdup (cowset_error_message ());
-      }
-    }
-  return COWSET_SUCCEEDED (first) ? S_OK :
-         req_fail (first, "%s", message ? message : "");
-}
-
-void
-req_writers_abort (struct cowset *c)
-{
-  const struct req_occasion occasion = occasion_of (c, NULL);
-
-  for (size_t i = c->writer_count; i-- > 0;) {
-    bool owed;
-
-    pthread_mutex_lock (&c->writers[i]->lock);
-    owed = c->writers[i]->owed_end;
-    pthread_mutex_unlock (&c->writers[i]->lock);
-    if (owed)
-      req_writer_raise (c->writers[i], REQ_EVENT_ABORT, &occasion);
-  }
 }
 
 void
 req_writers_free (struct cowset *c)
 {
   req_writers_raise (c, REQ_EVENT_BACKUP_SHUTDOWN, NULL);
-  for (size_t i = 0; i < c->writer_count; ++i)
+  for (size_t i = 0; i < c->writer_count; ++i) {
+    req_worker_stop (c->writers[i]);
     c->writers[i]->ops->free (c->writers[i]);
+  }
   free (c->writers);
   c->writers = NULL;
   c->writer_count = 0;
+  req_guard_free (c->guard);
+  c->guard = NULL;
 }

@@ -19,30 +19,14 @@
 
 #include "server.h"
 #include "util.h"
-
-enum req_event {
-  REQ_EVENT_IDENTIFY,
-  REQ_EVENT_PREPARE_BACKUP,
-  REQ_EVENT_PREPARE_SNAPSHOT,
-  REQ_EVENT_FREEZE,
-  REQ_EVENT_THAW,
-  REQ_EVENT_POST_SNAPSHOT,
-  REQ_EVENT_BACKUP_COMPLETE,
-  REQ_EVENT_ABORT,              /* may come twice; its failure is ignored */
-  REQ_EVENT_BACKUP_SHUTDOWN,    /* the last: the object goes */
-  REQ_EVENT_COUNT,
-};
-
-/* "prepare-backup", "freeze", ... */
-const char *req_event_name (enum req_event event);
+#include "writers/event.h"
 
 /* What a writer is told beside the event. */
 struct req_occasion {
   uint32_t context;             /* VSS_CTX_*, with modifiers */
   struct proto_id set;          /* null before StartSnapshotSet */
   enum cowset_backup_type backup_type;
-  uint64_t deadline_ms;         /* by req_now_ms(); UINT64_MAX: none */
-  struct req_cancel *cancel;    /* NULL: cannot be cancelled */
+  uint32_t timeout_ms;          /* by when it has to be done */
 };
 
 /* What a writer can have backed up by itself.  Texts belong to it. */
@@ -65,21 +49,38 @@ struct req_writer;
 
 struct req_writer_ops {
   const char *kind;             /* "exec", "fsfreeze", "qga", "callback" */
+  bool keeps_window;            /* it thaws by itself what was frozen for
+                                 * freeze_timeout_ms, and ends what takes too
+                                 * long */
 
   /* What it does at each event; NULL: nothing, which succeeds.  Returns S_OK,
-   * E_ABORT after a cancel, or a failure with the thread's message set;
-   * VSS_E_WRITERERROR_* say how it failed, VSS_E_WRITER_NOT_RESPONDING that it
-   * gave no answer in time.  identify fills in what the writer is.  Called by
-   * one thread at a time for a writer, without any lock.
+   * or a failure with the thread's message set; VSS_E_WRITERERROR_* say how it
+   * failed, VSS_E_WRITER_NOT_RESPONDING that it gave no answer in time.
+   * identify fills in what the writer is.  Called by the writer's worker alone
+   * (raise.c), without any lock; from freeze to thaw it allocates nothing and
+   * touches no file.
    */
   cowset_hresult (*on[REQ_EVENT_COUNT]) (struct req_writer *w,
                                          const struct req_occasion *occasion);
+
+  /* Have what on[] is at end soon.  Any thread; NULL: it cannot be. */
+  void (*hurry) (struct req_writer *w);
 
   /* The last call: frees what the kind has, and the writer. */
   void (*free) (struct req_writer *w);
 };
 
 #define REQ_FREEZE_TIMEOUT_MS 60000
+#define REQ_PREPARE_TIMEOUT_MS 300000
+
+/* How consistent what a set has of it is, if it was frozen and thawed. */
+enum req_consistency {
+  REQ_CRASH,                    /* as after a power cut */
+  REQ_FILE_SYSTEM,              /* its file systems need no replay */
+  REQ_APPLICATION,              /* its data are what it calls consistent */
+};
+
+struct req_worker;
 
 struct req_writer {
   const struct req_writer_ops *ops;
@@ -93,6 +94,7 @@ struct req_writer {
   enum cowset_source_type source;
   bool transaction_manager;     /* skipped with NOT_TRANSACTED */
   uint32_t freeze_timeout_ms;   /* from freeze to thaw */
+  enum req_consistency consistency; /* application */
   struct req_component *components;
   size_t component_count;
 
@@ -100,6 +102,8 @@ struct req_writer {
    * these see the other events.
    */
   bool takes_part;
+
+  struct req_worker *worker;    /* raise.c's, from the first event on */
 
   pthread_mutex_t lock;         /* the last lock of all */
   enum cowset_writer_state state; /* lock, and so all that follows */
@@ -146,17 +150,19 @@ struct cowset;
  * have been asked for.
  */
 cowset_hresult req_writers_add (struct cowset *c, struct req_writer *w);
+/* The same with c->order_lock held. */
+cowset_hresult req_writers_add_locked (struct cowset *c,
+                                       struct req_writer *w);
 
-/* Raise an event at every writer that takes part (identify: at every one),
- * from the front-end down to the system, thaw and abort the other way round.
- * All are told, whatever the first ones did.  Returns S_OK, or the failure of
- * the first that failed.  cancel may be NULL.
+/* The rank of its level: they are frozen from 0 up, and thawed the other way
+ * round.  Transaction managers are the last to freeze.
  */
-cowset_hresult req_writers_raise (struct cowset *c, enum req_event event,
-                                  struct req_cancel *cancel);
+#define REQ_RANKS 4
+#define REQ_RANK_TRANSACTIONS 3
+int req_writer_rank (const struct req_writer *w);
 
-/* abort, to those that are owed an end. */
-void req_writers_abort (struct cowset *c);
+/* Whether it sees events after identify. */
+bool req_writer_sees (const struct req_writer *w, uint32_t context);
 
 /* backup-shutdown to those that took part; then all are freed. */
 void req_writers_free (struct cowset *c);

@@ -209,6 +209,8 @@ make_call (struct cowset *c, enum req_call call)
     return cowset_set_label (c, "label");
   case CALL_SET_LIMITS:
     return cowset_set_limits (c, 1, 1);
+  case CALL_ADD_WRITER:
+    return cowset_add_writer (c, "exec:/bin/true");
   case CALL_ENABLE_WRITER_CLASSES:
     return cowset_enable_writer_classes (c, &id, 1);
   case CALL_DISABLE_WRITER_CLASSES:
@@ -334,6 +336,7 @@ static const struct {
   { CALL_FREE_WRITER_STATUS,      "-YYYYYYYYY", false },
   { CALL_GET_WRITER_COMPONENTS,   "-YYYYYYYYY", false },
   { CALL_IS_VOLUME_SUPPORTED,     "-YYYYYYYY-", false },
+  { CALL_ADD_WRITER,              "-YY-------", true },
   { CALL_SET_LABEL,               "-Y--------", false },
   { CALL_SET_LIMITS,              "-YYY------", false },
 };
