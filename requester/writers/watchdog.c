@@ -204,6 +204,12 @@ begin (struct desk *d, struct job *j, uint64_t now, cowset_hresult *hr)
       return false;
     }
     break;
+  case REQ_EVENT_ABORT:
+    if (!d->owed) {
+      *hr = S_OK;               /* it has had it, when its time was over */
+      return false;
+    }
+    break;
   default:
     break;
   }
