@@ -157,6 +157,7 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   snap->id = *snapshot;
   snap->volume = v;
   snap->set = s;
+  snap->persistent = s->persistent;
   atomic_init (&snap->end, COW_ALIVE);
   atomic_init (&snap->count, 1);
 

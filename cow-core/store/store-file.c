@@ -29,6 +29,7 @@ cow_store_fail (struct cow_store *s, int code, const char *what)
   s->failed = true;
   cow_store_room_changed_locked (s);
   cow_cond_broadcast (&s->ring_free);
+  cow_cond_broadcast (&s->log.turn);
   cow_mutex_unlock (&s->lock);
   if (first)
     cow_log (COW_LOG_ERROR,
@@ -50,25 +51,44 @@ segment_written (struct cow_request *req, int result)
   }
   LOCK_FOR_SCOPE (&s->lock);
   g->state = SEGMENT_STORED;
-  s->written_bytes += s->segment_bytes;
+  s->written_bytes += req->len;
   if (g->live == 0)
     cow_store_to_limbo_locked (s, b->segment);
   cow_store_room_changed_locked (s);
+}
+
+void
+cow_store_seal (const struct cow_store *s, struct disk_segment *h)
+{
+  h->checksum = to_le64 (
+    cow_checksum ((uint8_t *) h + 16, sizeof *h - 16,
+                  seed_of (s, first_place ((uint32_t) from_le64 (h->segment)),
+                           from_le32 (h->generation))));
+}
+
+/* A segment that can go out: all filled, and of a lasting one every block in
+ * the file already, by the barrier: only its header is left to be written.
+ */
+static bool
+is_ready (const struct cow_store *s, const struct buffer *b)
+{
+  return b->segment != NO_SEGMENT
+         && s->segment[b->segment].state == SEGMENT_FULL && b->unlogged == 0;
 }
 
 static bool
 submit_one (struct cow_store *s)
 {
   struct buffer *b = NULL;
-  struct disk_segment *h;
+  bool lasting = false;
   int rc;
 
   cow_mutex_lock (&s->lock);
   if (s->full > 0 && !s->failed)
     for (unsigned i = 0; i < s->ring_segments; i++)
-      if (s->buffer[i].segment != NO_SEGMENT
-          && s->segment[s->buffer[i].segment].state == SEGMENT_FULL) {
+      if (is_ready (s, &s->buffer[i])) {
         b = &s->buffer[i];
+        lasting = s->segment[b->segment].lasting;
         s->segment[b->segment].state = SEGMENT_WRITING;
         s->full--;
         break;
@@ -77,16 +97,12 @@ submit_one (struct cow_store *s)
   if (b == NULL)
     return false;
 
-  h = header_of (b);
-  h->checksum = to_le64 (
-    cow_checksum ((uint8_t *) h + 16, sizeof *h - 16,
-                  seed_of (s, first_place (b->segment),
-                           from_le32 (h->generation))));
+  cow_store_seal (s, header_of (b));
   b->request = (struct cow_request) {
     .op = COW_OP_WRITE,
     .file = s->file,
     .buf = b->mem,
-    .len = s->segment_bytes,
+    .len = lasting ? COW_SEGMENT_HEADER_BYTES : s->segment_bytes,
     .offset = segment_offset (s, b->segment),
     .done = segment_written,
     .opaque = b,
@@ -114,6 +130,13 @@ empty_limbo (struct cow_store *s)
       continue;
     }
     *link = g->next;
+    if (g->lasting) {
+      g->state = SEGMENT_GIVEN_UP;
+      g->next = s->log.given_up;
+      s->log.given_up = n;
+      s->log.given_up_count++;
+      continue;
+    }
     g->state = SEGMENT_FREE;
     g->next = s->free_head;
     s->free_head = n;
@@ -147,6 +170,8 @@ cow_store_work (struct cow_store *s)
   }
   if (empty_limbo (s))
     any = true;
+  if (cow_log_work (s))
+    any = true;
   if (cow_store_grow (s))
     any = true;
   atomic_store (&s->working, false);
@@ -169,7 +194,8 @@ cow_store_wait (struct cow_store *s, uint64_t deadline_ns)
     atomic_store (&s->working, false);
   }
   LOCK_FOR_SCOPE (&s->lock);
-  if (s->limbo_head != NO_SEGMENT && deadline_ns > look_ns)
+  if ((s->limbo_head != NO_SEGMENT || s->log.given_up != NO_SEGMENT)
+      && deadline_ns > look_ns)
     deadline_ns = look_ns;
   if (!s->woken && (s->full == 0 || s->failed))
     cow_cond_wait_until (&s->work, &s->lock, deadline_ns);
@@ -312,6 +338,7 @@ cow_store_read (struct cow_store *s, uint64_t place, unsigned blocks,
   cow_mutex_lock (&s->lock);
   generation = s->segment[segment].generation;
   if (segment >= s->segments || s->segment[segment].state == SEGMENT_FREE
+      || s->segment[segment].state == SEGMENT_GIVEN_UP
       || s->segment[segment].state == SEGMENT_LIMBO) {
     cow_mutex_unlock (&s->lock);
     return -EUCLEAN;

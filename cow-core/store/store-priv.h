@@ -9,11 +9,13 @@
 #include "base/checksum.h"
 #include "base/sync.h"
 #include "base/slots.h"
+#include "journal/journal.h"
 #include "store/layout.h"
 #include "store/store.h"
 
 #define NO_BUFFER UINT16_MAX
 #define NO_SEGMENT UINT32_MAX
+#define PLACE_ZERO 1u           /* as in the map: the old data was zeroes */
 
 enum segment_state {
   SEGMENT_FREE,
@@ -22,7 +24,12 @@ enum segment_state {
   SEGMENT_WRITING,              /* in a buffer and on its way */
   SEGMENT_STORED,               /* in the file, maybe in a buffer too */
   SEGMENT_LIMBO,                /* nobody needs it; somebody may be reading */
+  SEGMENT_GIVEN_UP,             /* nobody needs it, which the journal does not
+                                 * say durably yet (T6) */
 };
+
+/* The two kinds of segments, filled side by side. */
+enum { FLEETING, LASTING, KINDS };
 
 struct segment {
   uint32_t generation;          /* of the present use */
@@ -31,6 +38,12 @@ struct segment {
   uint16_t live;                /* blocks that somebody needs */
   uint16_t buffer;              /* or NO_BUFFER */
   uint8_t state;                /* enum segment_state */
+  bool lasting;                 /* the journal knows it */
+};
+
+/* A set of positions in a segment. */
+struct positions {
+  uint64_t word[4];
 };
 
 struct buffer {
@@ -38,6 +51,9 @@ struct buffer {
   uint32_t segment;             /* or NO_SEGMENT */
   unsigned reserved, filled;    /* blocks */
   unsigned pins;                /* readers copying out of it */
+  unsigned unlogged;            /* lasting: filled blocks not yet in the file */
+  struct positions logged;      /* lasting: whose exceptions a durable record
+                                 * has */
   struct cow_store *store;
   struct cow_request request;
 };
@@ -53,6 +69,62 @@ struct header_cache {
   } slot[CACHED_HEADERS];
 };
 
+/* Filled, and not in the journal yet. */
+struct pending_blocks {
+  uint64_t place;
+  uint32_t blocks;
+  uint32_t buffer;
+};
+struct pending_zeroes {
+  uint64_t block;
+  uint32_t blocks, epoch, volume;
+};
+struct pending_append {
+  struct pending_append *next;
+  struct cow_entries *entries;
+  bool done;
+  int result;
+};
+
+/* What waits for the next batch.  There are two: one gathers while the other is
+ * written.
+ */
+struct gathering {
+  struct pending_blocks *blocks;
+  unsigned block_count, block_room;
+  struct pending_zeroes *zeroes;
+  unsigned zero_count, zero_room;
+  struct pending_append *appends;
+};
+
+#define LOG_WRITES 64u          /* runs of blocks in flight, and the record */
+
+/* The way to the journal.  Whoever finds nobody at it writes the batch for all
+ * (store-log.c).  Under the store's lock, but for what is the leader's.
+ */
+struct store_log {
+  bool busy;                    /* there is a leader */
+  bool stuck;                   /* it has left a request behind: final */
+  cow_ticket ticket, durable;   /* given out; known to be durable */
+  cow_ticket refused;           /* up to here: the journal had no room */
+  bool room_is_low;             /* the worker makes a checkpoint */
+  cow_cond turn;                /* durable grew, or the leader left */
+  struct gathering gather[2];
+  unsigned gathering;           /* which of them */
+  uint32_t given_up;            /* list of segments, by next */
+  uint32_t given_up_count;
+
+  /* The leader's own. */
+  struct cow_queue *queue;
+  struct cow_entries entries;
+  struct cow_request write[LOG_WRITES + 1];
+  struct cow_request sync;
+  unsigned writes;
+  int result;
+  bool must_checkpoint;         /* before anything else is written */
+  uint64_t room_after;          /* of the area, after its checkpoint */
+};
+
 struct cow_store {
   struct cow_io *io;
   struct cow_id id;
@@ -61,6 +133,15 @@ struct cow_store {
   unsigned capacity;            /* blocks in a segment */
   size_t segment_bytes;         /* in memory and in the file */
   uint32_t segments_max;
+  uint64_t first_segment;       /* where segment 0 begins in the file */
+
+  /* Of a store with a name; set before it is in use, unless said otherwise. */
+  bool named, was_clean, is_fresh, is_live, clean_is_set;
+  struct cow_store_hooks hooks;
+  uint64_t area_bytes;          /* of the journal */
+  uint32_t segments_in_file;    /* that it had room for when it was opened */
+  struct cow_store_replay *replay; /* from open to begin */
+  struct cow_journal *journal;  /* the log's leader's */
   uint64_t limit_bytes, reserve_bytes;
   unsigned reserve_percent, ring_segments;
 
@@ -82,7 +163,7 @@ struct cow_store {
   struct cow_file *file;
   uint8_t *ring;
   struct buffer *buffer;        /* ring_segments of them */
-  unsigned filling;             /* buffer being filled, or ring_segments */
+  unsigned filling[KINDS];      /* buffer being filled, or ring_segments */
   unsigned next_buffer;         /* where the search for a free one begins */
   struct segment *segment;      /* address space for segments_max */
   uint32_t segments;            /* ever used */
@@ -98,6 +179,15 @@ struct cow_store {
   uint32_t free_head, limbo_head;
   uint32_t full;                /* buffers waiting to be written */
   uint64_t written_bytes, live_blocks, freed_turns;
+  uint32_t generation;          /* the last that was given out */
+  bool untaken;                 /* named: segments below `granted` may have no
+                                 * space, they come from an earlier run */
+  uint64_t lap;                 /* of the journal */
+  unsigned slots_used;          /* for invalidation */
+  uint32_t closed_segment;      /* that was not full when the store was closed,
+                                 * and its first position in no use */
+  unsigned closed_from;
+  struct store_log log;
 
   /* The worker's own. */
   struct cow_queue *queue;
@@ -107,7 +197,7 @@ struct cow_store {
 static inline uint64_t
 segment_offset (const struct cow_store *s, uint32_t segment)
 {
-  return (uint64_t) segment * s->segment_bytes;
+  return s->first_segment + (uint64_t) segment * s->segment_bytes;
 }
 
 static inline uint64_t
@@ -150,6 +240,42 @@ void cow_store_to_limbo_locked (struct cow_store *s, uint32_t segment)
 /* There is, or may be, room now. */
 void cow_store_room_changed_locked (struct cow_store *s)
   COW_REQUIRES (s->lock);
+
+/* store.c: the common part of making and opening one. */
+int cow_store_make (struct cow_io *io,
+                    const struct cow_store_options *options,
+                    struct cow_error *err, struct cow_store **out);
+/* The array of segments, for so many at least. */
+int cow_store_take_segments (struct cow_store *s, uint64_t at_least);
+
+/* store-file.c: the checksum of a segment's header, which is complete. */
+void cow_store_seal (const struct cow_store *s, struct disk_segment *h);
+
+/* store-open.c */
+void cow_store_end_replay (struct cow_store *s);
+
+/* store-marks.c: read the clean mark (-EUCLEAN if it is wrong) and the slots;
+ * take the clean mark away; create LIVE and empty the slots; zeroes, and no
+ * space where that can be.  All durable but the last.
+ */
+int cow_marks_read (struct cow_store *s, struct cow_error *err);
+int cow_marks_clear_clean (struct cow_store *s);
+int cow_marks_go_live (struct cow_store *s);
+int cow_store_zero_range (struct cow_store *s, uint64_t offset, uint64_t len);
+
+/* store-log.c */
+/* A piece has been filled: its blocks are in the next batch. */
+cow_ticket cow_log_blocks_locked (struct cow_store *s,
+                                  const struct cow_piece *piece)
+  COW_REQUIRES (s->lock);
+int cow_log_init (struct cow_store *s);
+void cow_log_clear (struct cow_store *s);
+/* Write what has gathered, now, if there is anything: for the worker, about
+ * segments that were given up.  Returns whether there was.
+ */
+bool cow_log_work (struct cow_store *s);
+/* A checkpoint, with nobody else at the log. */
+int cow_log_checkpoint (struct cow_store *s);
 
 /* store-space.c: take space for more segments, where there is need.  Returns
  * whether there is more now.

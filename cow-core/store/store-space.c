@@ -105,22 +105,28 @@ cow_store_grow (struct cow_store *s)
   return got > 0;
 }
 
-/* A segment that was begun, of which nobody needs anything and in which nobody
- * is at work, is the only one left.
+/* Segments that were begun, of which nobody needs anything and in which nobody
+ * is at work, are all that is left.
  */
 static void
 drop_filling_locked (struct cow_store *s)
   COW_REQUIRES (s->lock)
 {
-  const struct buffer *b;
+  unsigned begun = 0;
 
-  if (s->live_blocks > 0 || s->in_use != 1 || s->filling == s->ring_segments)
+  for (unsigned kind = 0; kind < KINDS; kind++)
+    begun += s->filling[kind] < s->ring_segments;
+  if (s->live_blocks > 0 || s->in_use != begun)
     return;
-  b = &s->buffer[s->filling];
-  if (b->filled != b->reserved)
-    return;
-  s->filling = s->ring_segments;
-  cow_store_to_limbo_locked (s, b->segment);
+  for (unsigned kind = 0; kind < KINDS; kind++) {
+    const struct buffer *b = &s->buffer[s->filling[kind]];
+
+    if (s->filling[kind] == s->ring_segments || b->filled != b->reserved
+        || b->unlogged > 0)
+      continue;
+    s->filling[kind] = s->ring_segments;
+    cow_store_to_limbo_locked (s, b->segment);
+  }
 }
 
 bool
@@ -147,7 +153,8 @@ cow_store_give_back (struct cow_store *s)
   s->free_head = NO_SEGMENT;
   cow_mutex_unlock (&s->lock);
 
-  rc = cow_file_punch (s->file, 0, segment_offset (s, granted));
+  rc = cow_file_punch (s->file, s->first_segment,
+                       (uint64_t) granted * s->segment_bytes);
 
   cow_mutex_lock (&s->lock);
   s->growing = false;

@@ -41,8 +41,20 @@ take_ring (size_t bytes)
 }
 
 int
-cow_store_new (struct cow_io *io, const struct cow_store_options *options,
-               struct cow_error *err, struct cow_store **out)
+cow_store_take_segments (struct cow_store *s, uint64_t at_least)
+{
+  assert (s->segment == NULL);
+  if (s->segments_max < at_least)
+    s->segments_max = (uint32_t) COW_MIN (at_least, UINT32_MAX - 2);
+  s->segment = take_memory (((size_t) s->segments_max + 1)
+                              * sizeof *s->segment,
+                            MAP_NORESERVE);
+  return s->segment ? 0 : -ENOMEM;
+}
+
+int
+cow_store_make (struct cow_io *io, const struct cow_store_options *options,
+                struct cow_error *err, struct cow_store **out)
 {
   struct cow_store *s = calloc (1, sizeof *s);
   size_t room = COW_SEGMENT_BYTES - COW_SEGMENT_HEADER_BYTES;
@@ -72,23 +84,37 @@ cow_store_new (struct cow_io *io, const struct cow_store_options *options,
     s->segments_max = UINT32_MAX - 2;
   else
     s->segments_max = s->limit_bytes / s->segment_bytes;
-  s->free_head = s->limbo_head = NO_SEGMENT;
-  s->filling = s->ring_segments;
+  s->free_head = s->limbo_head = s->log.given_up = NO_SEGMENT;
+  for (unsigned kind = 0; kind < KINDS; kind++)
+    s->filling[kind] = s->ring_segments;
   cow_mutex_init (&s->lock);
   cow_mutex_init (&s->headers.lock);
   cow_cond_init (&s->room);
   cow_cond_init (&s->work);
   cow_cond_init (&s->ring_free);
+  cow_cond_init (&s->log.turn);
   s->directory = strdup (options->directory);
   s->readers = cow_slots_new ();
-  s->segment = take_memory (((size_t) s->segments_max + 1)
-                              * sizeof *s->segment,
-                            MAP_NORESERVE);
-  if (!s->directory || !s->readers || !s->segment) {
+  if (!s->directory || !s->readers) {
     cow_store_free (s);
     return cow_error_set (err, -ENOMEM, "store: out of memory");
   }
   *out = s;
+  return 0;
+}
+
+int
+cow_store_new (struct cow_io *io, const struct cow_store_options *options,
+               struct cow_error *err, struct cow_store **out)
+{
+  int rc = cow_store_make (io, options, err, out);
+
+  if (rc < 0)
+    return rc;
+  if (cow_store_take_segments (*out, 0) < 0) {
+    cow_store_free (*out);
+    return cow_error_set (err, -ENOMEM, "store: out of memory");
+  }
   return 0;
 }
 
@@ -99,6 +125,9 @@ cow_store_free (struct cow_store *s)
     return;
   if (s->queue)
     cow_queue_free (s->queue);
+  cow_store_end_replay (s);
+  cow_log_clear (s);
+  cow_journal_free (s->journal);
   if (s->file)
     cow_file_close (s->file);
   if (s->ring)
@@ -109,6 +138,7 @@ cow_store_free (struct cow_store *s)
   for (unsigned i = 0; i < CACHED_HEADERS; i++)
     free (s->headers.slot[i].header);
   cow_slots_free (s->readers);
+  cow_cond_destroy (&s->log.turn);
   cow_cond_destroy (&s->ring_free);
   cow_cond_destroy (&s->work);
   cow_cond_destroy (&s->room);
@@ -142,7 +172,8 @@ take_file_and_ring (struct cow_store *s, struct cow_error *err)
     s->buffer = calloc (s->ring_segments, sizeof *s->buffer);
   if (s->ring == NULL)
     s->ring = take_ring ((size_t) s->ring_segments * s->segment_bytes);
-  if (s->buffer == NULL || s->ring == NULL)
+  if (s->buffer == NULL || s->ring == NULL
+      || (s->named && cow_log_init (s) < 0))
     return cow_error_set (err, -ENOMEM, "store: no memory for the ring");
   for (unsigned i = 0; i < s->ring_segments; i++) {
     s->buffer[i].mem = s->ring + i * s->segment_bytes;
@@ -153,6 +184,29 @@ take_file_and_ring (struct cow_store *s, struct cow_error *err)
   return 0;
 }
 
+/* Free segments of an earlier run were punched when the store was closed: their
+ * space is taken again, or they are left alone.
+ */
+static void
+take_old_space (struct cow_store *s)
+{
+  uint32_t n;
+  int rc = 0;
+
+  cow_mutex_lock (&s->lock);
+  n = s->untaken ? s->granted : 0;
+  cow_mutex_unlock (&s->lock);
+  if (n == 0)
+    return;
+  rc = cow_file_allocate (s->file, s->first_segment,
+                          (uint64_t) n * s->segment_bytes);
+  cow_mutex_lock (&s->lock);
+  s->untaken = false;
+  if (rc < 0 && rc != -EOPNOTSUPP)
+    s->free_head = NO_SEGMENT;
+  cow_mutex_unlock (&s->lock);
+}
+
 int
 cow_store_prepare (struct cow_store *s, struct cow_error *err)
 {
@@ -161,6 +215,7 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
 
   if (rc < 0)
     return rc;
+  take_old_space (s);
   for (;;) {
     cow_mutex_lock (&s->lock);
     s->next_try_ns = 0;         /* a new set is worth a new try */
@@ -169,7 +224,9 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
     (void) cow_store_grow (s);
     cow_mutex_lock (&s->lock);
     room = s->segments < s->granted || s->free_head != NO_SEGMENT
-           || s->filling < s->ring_segments;
+           || s->filling[FLEETING] < s->ring_segments
+           || s->filling[LASTING] < s->ring_segments
+           || s->log.given_up != NO_SEGMENT;
     rc = s->failed ? -EIO : 0;
     /* The worker may have been taking space, or giving all of it back. */
     if (room || rc < 0
@@ -194,7 +251,7 @@ cow_store_prepare (struct cow_store *s, struct cow_error *err)
 
 /* A segment number for use: one that was freed, else a new one. */
 static uint32_t
-take_segment (struct cow_store *s)
+take_segment (struct cow_store *s, bool lasting)
 {
   uint32_t n = s->free_head;
 
@@ -205,7 +262,8 @@ take_segment (struct cow_store *s)
   else
     return NO_SEGMENT;
   assert (s->segment[n].state == SEGMENT_FREE);
-  s->segment[n].generation++;
+  s->segment[n].generation = ++s->generation;
+  s->segment[n].lasting = lasting;
   s->segment[n].live = 0;
   s->segment[n].state = SEGMENT_FILLING;
   s->in_use++;
@@ -260,7 +318,7 @@ may_grow (struct cow_store *s)
  * space as yet), or -ENOSPC.
  */
 static int
-start_segment (struct cow_store *s)
+start_segment (struct cow_store *s, bool lasting)
 {
   unsigned n = find_buffer (s);
   uint32_t segment;
@@ -268,16 +326,24 @@ start_segment (struct cow_store *s)
 
   if (n == s->ring_segments)
     return -EAGAIN;
-  segment = take_segment (s);
-  if (segment == NO_SEGMENT)
+  segment = take_segment (s, lasting);
+  if (segment == NO_SEGMENT) {
+    if (s->log.given_up != NO_SEGMENT) {
+      /* Some come free as soon as the worker has told the journal. */
+      s->woken = true;
+      cow_cond_signal (&s->work);
+      return -EAGAIN;
+    }
     return may_grow (s) ? -EAGAIN : -ENOSPC;
+  }
   b = &s->buffer[n];
   if (b->segment != NO_SEGMENT)
     s->segment[b->segment].buffer = NO_BUFFER;
   b->segment = segment;
-  b->reserved = b->filled = 0;
+  b->reserved = b->filled = b->unlogged = 0;
+  memset (&b->logged, 0, sizeof b->logged);
   s->segment[segment].buffer = n;
-  s->filling = n;
+  s->filling[lasting] = n;
   start_header (s, b);
   return 0;
 }
@@ -314,7 +380,7 @@ wait_for_ring (struct cow_store *s, uint64_t *deadline_ns)
 
 /* The segment that is being filled, with room, as soon as there is one. */
 static int
-find_room (struct cow_store *s, uint64_t deadline_ns)
+find_room (struct cow_store *s, bool lasting, uint64_t deadline_ns)
   COW_REQUIRES (s->lock)
 {
   for (;;) {
@@ -322,9 +388,9 @@ find_room (struct cow_store *s, uint64_t deadline_ns)
 
     if (s->failed)
       return -EIO;
-    if (s->filling < s->ring_segments)
+    if (s->filling[lasting] < s->ring_segments)
       return 0;
-    rc = start_segment (s);
+    rc = start_segment (s, lasting);
     if (rc == -EAGAIN)
       rc = wait_for_ring (s, &deadline_ns);
     else
@@ -335,31 +401,31 @@ find_room (struct cow_store *s, uint64_t deadline_ns)
 }
 
 int
-cow_store_reserve (struct cow_store *s, unsigned blocks, uint64_t deadline_ns,
-                   struct cow_piece *out)
+cow_store_reserve (struct cow_store *s, unsigned blocks, bool lasting,
+                   uint64_t deadline_ns, struct cow_piece *out)
 {
   struct buffer *b;
   int rc;
   LOCK_FOR_SCOPE (&s->lock);
 
-  assert (s->prepared && blocks > 0);
-  rc = find_room (s, deadline_ns);
+  assert (s->prepared && blocks > 0 && (!lasting || s->named));
+  rc = find_room (s, lasting, deadline_ns);
   /* Whoever is next looks for himself, whatever came of this. */
   if (s->ring_waiters > 0)
     cow_cond_signal (&s->ring_free);
   if (rc < 0)
     return rc;
-  b = &s->buffer[s->filling];
+  b = &s->buffer[s->filling[lasting]];
   if (blocks > s->capacity - b->reserved)
     blocks = s->capacity - b->reserved;
-  out->buffer = s->filling;
+  out->buffer = s->filling[lasting];
   out->blocks = blocks;
   out->place = first_place (b->segment) + b->reserved;
   out->data = b->mem + COW_SEGMENT_HEADER_BYTES
               + (size_t) b->reserved * s->block_bytes;
   b->reserved += blocks;
   if (b->reserved == s->capacity)
-    s->filling = s->ring_segments;
+    s->filling[lasting] = s->ring_segments;
   return 0;
 }
 
@@ -383,16 +449,17 @@ cow_store_to_limbo_locked (struct cow_store *s, uint32_t segment)
   cow_cond_signal (&s->work);
 }
 
-void
-cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
-                  const struct cow_record *records)
+/* The records of a piece are its filler's alone until it is counted.  How many
+ * of its blocks are in use.
+ */
+static unsigned
+fill_records (struct cow_store *s, const struct cow_piece *piece,
+              const struct cow_record *records)
 {
-  struct buffer *b = &s->buffer[piece->buffer];
-  struct disk_segment *h = header_of (b);
+  struct disk_segment *h = header_of (&s->buffer[piece->buffer]);
+  const struct segment *g = &s->segment[segment_of (piece->place)];
   unsigned first = position_of (piece->place), used = 0;
-  struct segment *g = &s->segment[segment_of (piece->place)];
 
-  /* The records of a piece are its filler's alone until it is counted. */
   for (unsigned i = 0; i < piece->blocks; i++) {
     struct disk_record *r = &h->record[first + i];
 
@@ -408,14 +475,25 @@ cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
       cow_checksum (piece->data + (size_t) i * s->block_bytes, s->block_bytes,
                     seed_of (s, piece->place + i, g->generation)));
   }
+  return used;
+}
 
-  LOCK_FOR_SCOPE (&s->lock);
+/* The piece is counted: its segment may be full with that. */
+static void
+count_filled_locked (struct cow_store *s, const struct cow_piece *piece,
+                     unsigned used)
+{
+  struct buffer *b = &s->buffer[piece->buffer];
+  struct segment *g = &s->segment[segment_of (piece->place)];
+
   g->live += used;
   s->live_blocks += used;
   b->filled += piece->blocks;
   if (b->filled < s->capacity)
     return;
   g->state = SEGMENT_FULL;
+  if (b->unlogged > 0)
+    return;                     /* goes on when its last batch is durable */
   if (g->live == 0) {
     cow_store_to_limbo_locked (s, b->segment);
     cow_store_room_changed_locked (s);
@@ -423,6 +501,36 @@ cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
   }
   s->full++;
   cow_cond_signal (&s->work);
+}
+
+void
+cow_store_filled (struct cow_store *s, const struct cow_piece *piece,
+                  const struct cow_record *records)
+{
+  unsigned used = fill_records (s, piece, records);
+  LOCK_FOR_SCOPE (&s->lock);
+
+  count_filled_locked (s, piece, used);
+}
+
+cow_ticket
+cow_store_filled_lasting (struct cow_store *s, const struct cow_piece *piece,
+                          const struct cow_record *records)
+{
+  unsigned used;
+
+  /* Blocks that hold nothing go to the file with the others, as zeroes: one
+   * write is cheaper than two around them.
+   */
+  for (unsigned i = 0; i < piece->blocks; i++)
+    if (records[i].unused)
+      memset (piece->data + (size_t) i * s->block_bytes, 0, s->block_bytes);
+  used = fill_records (s, piece, records);
+
+  LOCK_FOR_SCOPE (&s->lock);
+  s->buffer[piece->buffer].unlogged += piece->blocks;
+  count_filled_locked (s, piece, used);
+  return cow_log_blocks_locked (s, piece);
 }
 
 void
@@ -436,7 +544,7 @@ cow_store_release (struct cow_store *s, uint64_t place)
   s->live_blocks--;
   if (g->live > 0)
     return;
-  if (g->state == SEGMENT_FULL) {
+  if (g->state == SEGMENT_FULL && s->buffer[g->buffer].unlogged == 0) {
     s->full--;
     cow_store_to_limbo_locked (s, segment_of (place));
     cow_store_room_changed_locked (s);
@@ -473,27 +581,13 @@ cow_store_run (const struct cow_store *s, const uint64_t *places,
   return i;
 }
 
-void
-cow_store_persist (struct cow_store *s, cow_persisted done, void *opaque)
-{
-  bool failed;
-
-  cow_mutex_lock (&s->lock);
-  failed = s->failed;
-  cow_mutex_unlock (&s->lock);
-  /* The file has no name: it never outlives the process, and what is in
-   * memory is as lasting as it can be.
-   */
-  done (opaque, failed ? -EIO : 0);
-}
-
 bool
 cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
   while (s->free_head == NO_SEGMENT && s->segments >= s->granted
-         && !s->failed)
+         && s->log.given_up == NO_SEGMENT && !s->failed)
     if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
       return false;
   return !s->failed;

@@ -26,9 +26,15 @@
  *   T4  After a failed write of the file nothing is believed: the store has
  *       failed for good, and says so to everybody.
  *
- * The barrier: cow_store_persist() says when all that was filled before it is
- * durable.  A store without a name keeps nothing beyond the process and
- * answers at once.
+ * A store with a name (FORMAT.md) outlives the server.  Copies that a persistent
+ * snapshot needs are filled as such, into segments of their own, and their
+ * writers wait at the barrier: one of them writes what has gathered, blocks and
+ * record, syncs once, and wakes the rest.
+ *
+ *   T5  When cow_store_barrier() returns 0, everything that was filled or noted
+ *       with that ticket or an earlier one will be there after a crash.
+ *   T6  A segment that the journal knows is used again only after the journal
+ *       has said, durably, that it is not needed.
  *
  * Threads: any, except for cow_store_work(): one at a time.
  */
@@ -45,8 +51,42 @@
 
 struct cow_store;
 
+struct cow_entries;
+
+/* What the engine above gives to a store with a name.  All are called in the
+ * thread of the caller of a function below, without a lock.
+ */
+struct cow_store_hooks {
+  /* While it is opened, in order: an entry of the journal that is not the
+   * store's own (SET, END, VOLUME, NOTE, the set number of COUNTERS).  As
+   * cow_replay.entry.
+   */
+  int (*entry) (void *opaque, unsigned type, unsigned flags,
+                const void *body, size_t body_bytes, struct cow_error *err);
+  /* After all entries: the snapshots of these volumes (count 0: of all) had to
+   * be given up with the journal out of reach.
+   */
+  int (*ended) (void *opaque, unsigned end, const uint32_t *volumes,
+                unsigned count);
+  /* After that: exceptions that are there, of n blocks side by side, at place,
+   * place + 1, ... (or, place == 1, all COW_PLACE_ZERO).  How many of them are
+   * not wanted (one of the block and epoch is known already), or -errno.
+   */
+  int (*exception) (void *opaque, uint32_t volume, uint64_t block, unsigned n,
+                    uint32_t epoch, uint64_t place);
+  /* At a checkpoint: add the engine's entries, as cow_checkpoint_fill.  first:
+   * begin anew.  Everything that is durable has to be in them; ZEROES of the
+   * maps are the engine's to give.
+   */
+  int (*checkpoint) (void *opaque, bool first, struct cow_entries *entries);
+  void *opaque;
+};
+
 struct cow_store_options {
-  const char *directory;        /* where the unnamed file is made */
+  const char *directory;        /* where the file is made */
+  bool named;                   /* a store that lasts; else it has no name */
+  const struct cow_store_hooks *hooks; /* named; copied */
+  uint64_t area_bytes;          /* named and new: of the journal; 0: by limit */
   uint32_t block_bytes;
   uint64_t limit_bytes;
   uint64_t reserve_bytes;       /* to be left free in the file system */
@@ -84,7 +124,7 @@ struct cow_record {
  * deadline_ns.  -ENOSPC: the store is full; -ETIMEDOUT: the file takes too
  * long; -EIO: the store has failed.
  */
-int cow_store_reserve (struct cow_store *s, unsigned blocks,
+int cow_store_reserve (struct cow_store *s, unsigned blocks, bool lasting,
                        uint64_t deadline_ns, struct cow_piece *out);
 
 /* The piece has its data, or (records[i].unused) not: checksums are taken and
@@ -110,11 +150,85 @@ int cow_store_read (struct cow_store *s, uint64_t place, unsigned blocks,
 unsigned cow_store_run (const struct cow_store *s, const uint64_t *places,
                         size_t stride, unsigned n);
 
-/* Call done (from cow_store_work, or at once) when all that has been filled so
- * far is durable: 0, or -EIO.
+/* ---- a store with a name */
+
+/* Open the store in options->directory; where there is none, it is to be made.
+ * Reads the journal and calls the hooks; writes nothing (but creates an empty
+ * file where there was none).  No thread, ring or queue is left behind, so that
+ * the server may fork.  Failures:
+ *   -EBUSY    another server has it open
+ *   -EUCLEAN  damaged; -EPROTONOSUPPORT: a newer format; -EEXIST: not a store
+ *   -EINVAL   another block size than the one it was made with
+ *   -EROFS, -EACCES, -ENOSPC, -ENOMEM, -EIO; what a hook returned
+ * err says which file, and what to do.
  */
-typedef void (*cow_persisted) (void *opaque, int result);
-void cow_store_persist (struct cow_store *s, cow_persisted done, void *opaque);
+int cow_store_open (struct cow_io *io, const struct cow_store_options *options,
+                    struct cow_error *err, struct cow_store **out);
+
+/* What was read, and what hooks.checkpoint makes of it, becomes the beginning
+ * of a new lap; a store that is to be made is made.  After that it is in use.
+ * Also before the fork.
+ */
+int cow_store_begin (struct cow_store *s, struct cow_error *err);
+
+/* Was the store closed in order the last time?  (A new one: true.) */
+bool cow_store_was_clean (const struct cow_store *s);
+const struct cow_id *cow_store_id (const struct cow_store *s);
+bool cow_store_is_named (const struct cow_store *s);
+
+/* What a writer waits for: everything filled or noted before it got the
+ * ticket.  0 is never waited for.
+ */
+typedef uint64_t cow_ticket;
+
+/* As cow_store_filled, of a piece that was reserved with `lasting`: its blocks
+ * are in the next batch.
+ */
+cow_ticket cow_store_filled_lasting (struct cow_store *s,
+                                     const struct cow_piece *piece,
+                                     const struct cow_record *records);
+
+/* The old data of n blocks side by side was zeroes.  Called after the exceptions
+ * were filed in the map (a checkpoint takes them from there).
+ */
+cow_ticket cow_store_note_zeroes (struct cow_store *s, uint32_t volume,
+                                  uint32_t epoch, uint64_t first, unsigned n);
+
+/* Wait until all up to the ticket is durable.  -ETIMEDOUT: the store has not
+ * answered until deadline_ns (a batch may be on its way all the same); -EIO: it
+ * has failed; -ENOSPC: the journal is full: when there is room again, what was
+ * filled becomes durable with the newest ticket (cow_store_ticket).
+ */
+int cow_store_barrier (struct cow_store *s, cow_ticket ticket,
+                       uint64_t deadline_ns);
+
+/* The newest ticket that was given out. */
+cow_ticket cow_store_ticket (struct cow_store *s);
+
+/* Make entries durable, in one record, together with or after all that was
+ * filled before.  Returns as cow_store_barrier.  After -ETIMEDOUT and -EIO the
+ * record may or may not be there after a crash.  *entries is consumed (reset).
+ *
+ * A checkpoint may be made at any time, also between the record and this
+ * call's return: what is handed in has to be in what hooks.checkpoint gives
+ * from before the call on (and, after a failure with -ENOSPC, not any more).
+ */
+int cow_store_append (struct cow_store *s, struct cow_entries *entries,
+                      uint64_t deadline_ns);
+
+/* The snapshots of these volumes (count 0: of all) have ended, when the journal
+ * can't be written any more: by an invalidation slot, else by removing LIVE.
+ * Blocks.  0 if one of both is durable.
+ */
+int cow_store_invalidate (struct cow_store *s, unsigned end,
+                          const uint32_t *volumes, unsigned count);
+
+/* Close in order: what is not needed is given back, a checkpoint attests
+ * everything, and the clean mark is written.  0, or -errno (then the next start
+ * finds a store that was not closed in order; nothing is lost).  Everybody
+ * must have gone; cow_store_free() is still to be called.
+ */
+int cow_store_close (struct cow_store *s);
 
 /* Background work: write full segments, take back freed ones.  Returns
  * whether anything was done.  cow_store_wait() returns when there may be

@@ -15,6 +15,9 @@
  *       the old data.
  *   C4  A block is copied only if a snapshot needs it, and what is filed in
  *       vain (its snapshot ended meanwhile) is taken out again by the filer.
+ *   C5  If a persistent snapshot needs it, an exception is durable before its
+ *       bit is set and before the claim is given free: nobody overwrites the
+ *       block before that.
  *
  * No deadlock: a writer waits for earlier epochs (C3) before it claims
  * anything, and a claim never waits for another claim while it is held.
@@ -33,6 +36,12 @@
 
 /* Blocks that are looked at in one go; bounds what is on the stack. */
 #define BATCH 256u
+/* What a writer has to wait for before it sets these bits (C5). */
+struct lasting {
+  cow_ticket ticket;            /* 0: nothing */
+  bool block[BATCH];            /* of those from the batch's first on */
+};
+
 /* From this many blocks on, ask for holes before reading. */
 #define ASK_HOLES 16u
 
@@ -137,7 +146,7 @@ file_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
  */
 static int
 store_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
-           cow_place *places)
+           cow_place *places, struct lasting *lasting)
 {
   struct cow_record records[BATCH];
   struct cow_piece piece;
@@ -145,8 +154,8 @@ store_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
   size_t len;
   int rc;
 
-  rc = cow_store_reserve (v->store, n, cow_now_ns () + v->store_timeout_ns,
-                          &piece);
+  rc = cow_store_reserve (v->store, n, lasting != NULL,
+                          cow_now_ns () + v->store_timeout_ns, &piece);
   if (rc < 0)
     return rc;
   len = (size_t) piece.blocks << v->block_shift;
@@ -157,13 +166,16 @@ store_run (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
     records[i] = (struct cow_record) {
       .block = first + i,
       .epoch = epoch,
-      .volume = v->number,
+      .volume = v->store_number,
       .unused = rc < 0 || is_zero (data, v->block_bytes),
     };
     places[i] = records[i].unused ? COW_PLACE_ZERO : piece.place + i;
     zero += records[i].unused;
   }
-  cow_store_filled (v->store, &piece, records);
+  if (lasting)
+    lasting->ticket = cow_store_filled_lasting (v->store, &piece, records);
+  else
+    cow_store_filled (v->store, &piece, records);
   if (rc < 0) {
     cow_log (COW_LOG_ERROR, "%s: reading old data at %llu: %s", v->name,
              (unsigned long long) first << v->block_shift, strerror (-rc));
@@ -190,13 +202,30 @@ hole_run (struct cow_volume *v, uint64_t first, unsigned n)
   return COW_MIN ((uint64_t) n, len >> v->block_shift);
 }
 
-/* Preserve n blocks that all need it.  How many were dealt with, or -errno
- * (as store_run).
+/* Old data that was zeroes is nowhere but in the journal.  After filing. */
+static void
+note_zeroes (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
+             const cow_place *places, struct lasting *lasting)
+{
+  for (unsigned i = 0, to; i < n; i = to) {
+    to = i + 1;
+    if (places[i] != COW_PLACE_ZERO)
+      continue;
+    while (to < n && places[to] == COW_PLACE_ZERO)
+      to++;
+    lasting->ticket = cow_store_note_zeroes (v->store, v->store_number, epoch,
+                                             first + i, to - i);
+  }
+}
+
+/* Preserve n blocks that all need it, and for ever if `lasting` says so.  How
+ * many were dealt with, or -errno (as store_run).
  */
 static int
 preserve_run (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
               uint32_t newest, uint64_t first, unsigned n,
-              const uint32_t *before, enum cow_touch touch)
+              const uint32_t *before, enum cow_touch touch,
+              struct lasting *lasting, unsigned at)
 {
   cow_place places[BATCH];
   unsigned holes = hole_run (v, first, n);
@@ -215,7 +244,7 @@ preserve_run (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
                                memory_order_relaxed);
   }
   else {
-    rc = store_run (v, epoch, first, n, places);
+    rc = store_run (v, epoch, first, n, places, lasting);
     if (rc < 0)
       return rc;
     n = (unsigned) rc;
@@ -224,9 +253,34 @@ preserve_run (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
   if (rc < 0)
     return rc;
   unfile_useless (v, epoch, newest, first, n, before, places);
-  for (unsigned i = 0; i < n; i++)
-    cow_root_set (root, first + i);
+  if (lasting) {
+    note_zeroes (v, epoch, first, n, places, lasting);
+    memset (lasting->block + at, true, n);
+  }
+  else
+    for (unsigned i = 0; i < n; i++)
+      cow_root_set (root, first + i);
   return (int) n;
+}
+
+/* C5: wait, then set the bits.  A failure leaves exceptions in the map that may
+ * not be durable; whoever finds one waits for it, too.
+ */
+static int
+wait_lasting (struct cow_volume *v, struct cow_root *root, uint64_t first,
+              unsigned n, const struct lasting *lasting)
+{
+  int rc = cow_store_barrier (v->store, lasting->ticket,
+                              cow_now_ns () + v->store_timeout_ns);
+
+  if (rc < 0) {
+    atomic_store (&v->unsure, cow_store_ticket (v->store));
+    return rc;
+  }
+  for (unsigned i = 0; i < n; i++)
+    if (lasting->block[i])
+      cow_root_set (root, first + i);
+  return 0;
 }
 
 /* One pass over at most BATCH claimed blocks.  0, or -errno of the first that
@@ -237,28 +291,41 @@ preserve_batch (struct cow_volume *v, struct cow_root *root, uint32_t epoch,
                 uint64_t first, unsigned n, enum cow_touch touch)
 {
   uint32_t before[BATCH], newest = cow_volume_live_max (v, epoch);
+  uint32_t newest_lasting = cow_volume_lasting_max (v, epoch);
+  struct lasting lasting = { .ticket = 0 };
+  int rc = 0, waited;
   unsigned i = 0;
 
   cow_map_predecessors (v->map, first, n, epoch, before);
   while (i < n) {
+    bool lasts = newest_lasting > before[i];
     unsigned end = i;
-    int rc;
 
     if (newest <= before[i]) {
       /* Preserved already (and its bit lost or set), or needed by nobody. */
-      cow_root_set (root, first + i);
+      if (newest_lasting > 0 && atomic_load (&v->unsure) > 0) {
+        lasting.ticket = COW_MAX (lasting.ticket, atomic_load (&v->unsure));
+        lasting.block[i] = true;
+      }
+      else
+        cow_root_set (root, first + i);
       i++;
       continue;
     }
-    while (end < n && newest > before[end])
+    while (end < n && newest > before[end]
+           && (newest_lasting > before[end]) == lasts)
       end++;
     rc = preserve_run (v, root, epoch, newest, first + i, end - i, before + i,
-                       touch);
+                       touch, lasts ? &lasting : NULL, i);
     if (rc < 0)
-      return rc;
+      break;
     i += (unsigned) rc;
+    rc = 0;
   }
-  return 0;
+  if (lasting.ticket == 0)
+    return rc;
+  waited = wait_lasting (v, root, first, n, &lasting);
+  return rc < 0 ? rc : waited;
 }
 
 /* C3.  Is a writer of an earlier epoch at work on these blocks?  Rare: only
@@ -390,6 +457,11 @@ run_claimed (struct cow_volume *v, uint32_t epoch, uint64_t first,
     unsigned n = (unsigned) (r.last - r.first + 1);
 
     cow_map_predecessors (v->map, r.first, n, epoch, before);
+    if (atomic_load (&v->unsure) > 0
+        && cow_store_barrier (v->store, atomic_load (&v->unsure),
+                              cow_now_ns ())
+             < 0)
+      return;                   /* what is found there may not be durable */
     for (unsigned i = 0, to; i < n; i = to) {
       bool needed = newest > before[i];
 

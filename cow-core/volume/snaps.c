@@ -41,6 +41,7 @@ cow_volume_live_add (struct cow_volume *v, struct cow_snapshot *s)
   assert (v->lives < v->live_room);
   assert (v->lives == 0 || v->live[v->lives - 1]->epoch < s->epoch);
   v->live[v->lives++] = s;
+  v->lasting_lives += s->persistent;
 }
 
 bool
@@ -61,6 +62,7 @@ cow_volume_live_end (struct cow_volume *v, struct cow_snapshot *s,
   memmove (&v->live[i], &v->live[i + 1],
            (v->lives - i - 1) * sizeof v->live[0]);
   v->lives--;
+  v->lasting_lives -= s->persistent;
   cow_mutex_unlock (&v->snaps_lock);
   if (v->swept)
     v->swept (v->opaque, v);
@@ -90,6 +92,19 @@ cow_volume_live_count (struct cow_volume *v, uint32_t epoch, unsigned filed)
     atomic_fetch_add_explicit (&newest->exceptions, filed,
                                memory_order_relaxed);
   return newest->epoch;
+}
+
+uint32_t
+cow_volume_lasting_max (struct cow_volume *v, uint32_t epoch)
+{
+  LOCK_FOR_SCOPE (&v->snaps_lock);
+
+  if (v->lasting_lives == 0)
+    return 0;
+  for (unsigned i = v->lives; i-- > 0;)
+    if (v->live[i]->epoch <= epoch && v->live[i]->persistent)
+      return v->live[i]->epoch;
+  return 0;
 }
 
 unsigned

@@ -96,7 +96,7 @@ read_part (struct span *p, unsigned i, uint64_t low, uint64_t len)
 
   if (block == NULL)
     return -ENOMEM;
-  rc = cow_store_read (v->store, p->map[i].place, 1, v->number, p->first + i,
+  rc = cow_store_read (v->store, p->map[i].place, 1, v->store_number, p->first + i,
                        block);
   if (rc == 0)
     memcpy (p->buf + (low - p->offset),
@@ -124,7 +124,7 @@ read_store (struct span *p, unsigned i, unsigned n)
       clip (p, i + n - 1, 1, &len);
       if (len < v->block_bytes)
         count = n - 1;
-      rc = cow_store_read (v->store, p->map[i].place, count, v->number,
+      rc = cow_store_read (v->store, p->map[i].place, count, v->store_number,
                            p->first + i, p->buf + (low - p->offset));
     }
     i += count;

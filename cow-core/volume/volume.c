@@ -119,7 +119,7 @@ cow_volume_open (const struct cow_volume_options *o, struct cow_error *err,
   memset (v, 0, sizeof *v);
   snprintf (v->name, sizeof v->name, "%s", o->name);
   v->path = strdup (o->path);
-  v->number = o->number;
+  v->number = v->store_number = o->number;
   v->block_bytes = o->block_bytes;
   v->block_shift = (unsigned) __builtin_ctz (o->block_bytes);
   v->cache = o->cache;

@@ -31,6 +31,8 @@ struct cow_snapshot {
   struct cow_volume *volume;
   struct cow_set *set;          /* set/'s own; valid while it holds a count */
   uint32_t epoch;               /* what writes of this epoch on do is not in it */
+  bool persistent;              /* what it needs is durable before it is
+                                 * overwritten */
   _Atomic int end;              /* enum cow_snapshot_end */
   _Atomic bool open;            /* committed: views may be made */
   _Atomic unsigned count;       /* set and views */
@@ -44,7 +46,8 @@ struct cow_volume {
   /* Set at open, then read only. */
   char name[COW_NAME_MAX + 1];
   char *path;
-  uint32_t number;              /* in records */
+  uint32_t number;              /* in the engine's list */
+  uint32_t store_number;        /* in records; set before the first write */
   uint64_t size_bytes, blocks;
   uint32_t block_bytes;
   unsigned block_shift;
@@ -79,6 +82,12 @@ struct cow_volume {
   cow_mutex snaps_lock;
   struct cow_snapshot **live;   /* snaps_lock; by epoch, oldest first */
   unsigned lives, live_room;    /* snaps_lock */
+  unsigned lasting_lives;       /* snaps_lock; persistent ones among them */
+
+  /* Exceptions in the map with a ticket up to this one may not be durable,
+   * because a barrier failed.  Only grows.
+   */
+  _Atomic cow_ticket unsure;
 
   struct cow_trims trims;       /* has a lock of its own */
 
@@ -110,6 +119,8 @@ cow_volume_live_max (struct cow_volume *v, uint32_t epoch)
 {
   return cow_volume_live_count (v, epoch, 0);
 }
+/* The same of the persistent ones. */
+uint32_t cow_volume_lasting_max (struct cow_volume *v, uint32_t epoch);
 unsigned cow_volume_lives (struct cow_volume *v);
 void cow_snapshot_get (struct cow_snapshot *s);
 void cow_snapshot_put (struct cow_snapshot *s);

@@ -134,7 +134,8 @@ put (uint64_t first, unsigned n, uint32_t version, uint64_t *places)
     struct cow_piece p;
     int rc;
 
-    while ((rc = cow_store_reserve (t.s, n, cow_now_ns (), &p)) == -ETIMEDOUT)
+    while ((rc = cow_store_reserve (t.s, n, false, cow_now_ns (), &p))
+           == -ETIMEDOUT)
       work ();
     cr_assert_eq (rc, 0, "reserving: %s", strerror (-rc));
     fill_piece (&p, first, version);
@@ -160,8 +161,9 @@ end_segment (void)
 {
   uint64_t places[CAPACITY];
 
-  if (t.s->filling < t.s->ring_segments)
-    put (1 << 20, CAPACITY - t.s->buffer[t.s->filling].reserved, 0, places);
+  if (t.s->filling[FLEETING] < t.s->ring_segments)
+    put (1 << 20,
+         CAPACITY - t.s->buffer[t.s->filling[FLEETING]].reserved, 0, places);
 }
 
 /* Fill so many segments with blocks that nobody asks for again. */
@@ -292,13 +294,13 @@ Test (store, a_piece_ends_with_its_segment)
   struct cow_piece p, q, r;
 
   start (4, 16);
-  cr_assert_eq (cow_store_reserve (t.s, 200, soon (), &p), 0);
+  cr_assert_eq (cow_store_reserve (t.s, 200, false, soon (), &p), 0);
   cr_expect_eq (p.blocks, 200);
   cr_expect ((uintptr_t) p.data % 4096 == 0);
-  cr_assert_eq (cow_store_reserve (t.s, 200, soon (), &q), 0);
+  cr_assert_eq (cow_store_reserve (t.s, 200, false, soon (), &q), 0);
   cr_expect_eq (q.blocks, CAPACITY - 200);
   cr_expect_eq (q.place, p.place + 200);
-  cr_assert_eq (cow_store_reserve (t.s, 200, soon (), &r), 0);
+  cr_assert_eq (cow_store_reserve (t.s, 200, false, soon (), &r), 0);
   cr_expect_eq (r.blocks, 200);
   cr_expect_neq (segment_of (r.place), segment_of (p.place));
 
@@ -466,11 +468,12 @@ Test (store, the_file_is_as_its_layout_says)
   cr_expect_arr_eq (h->magic, "COWSEG\r\n", 8);
   cr_expect_arr_eq (h->store, t.s->id.b, 16);
   cr_expect_eq (from_le64 (h->segment), 1);
-  cr_expect_eq (from_le32 (h->generation), 2);
+  /* No two uses of any segment have the same. */
+  cr_expect_eq (from_le32 (h->generation), 3);
   cr_expect_eq (from_le32 (h->blocks), CAPACITY);
   cr_expect_eq (from_le32 (h->block_bytes), BLOCK);
   /* Places of segment n begin at (n + 1) * 256. */
-  seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES, 2);
+  seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES, 3);
   cr_expect_eq (from_le64 (h->checksum),
                 cow_checksum (raw + 16, COW_SEGMENT_HEADER_BYTES - 16, seed));
   for (unsigned i = 0; i < CAPACITY; i++) {
@@ -479,7 +482,7 @@ Test (store, the_file_is_as_its_layout_says)
 
     content (want, 1000 + i, 2);
     cr_assert_arr_eq (raw + COW_SEGMENT_HEADER_BYTES + i * BLOCK, want, BLOCK);
-    seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES + i, 2);
+    seed = cow_seed (&t.s->id, 2 * COW_SEGMENT_PLACES + i, 3);
     cr_assert_eq (from_le64 (r->checksum), cow_checksum (want, BLOCK, seed));
     cr_assert_eq (from_le64 (r->block), 1000 + i);
     cr_assert_eq (from_le32 (r->epoch), 3);
@@ -629,7 +632,7 @@ Test (store, an_unused_place_is_not_given_out)
   struct cow_piece p;
 
   start (2, 16);
-  cr_assert_eq (cow_store_reserve (t.s, 2, soon (), &p), 0);
+  cr_assert_eq (cow_store_reserve (t.s, 2, false, soon (), &p), 0);
   content (p.data, 1, 1);
   content (p.data + BLOCK, 2, 1);
   cow_store_filled (t.s, &p, records);
@@ -709,14 +712,14 @@ Test (store, a_place_is_not_used_again_while_a_reader_is_inside)
     cow_store_release (t.s, places[i]);
   after = cow_store_enter (t.s);
   work ();
-  cr_expect_eq (cow_store_reserve (t.s, 1, soon (), &p), -ENOSPC);
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, soon (), &p), -ENOSPC);
   cr_expect_eq (status ().file_bytes, 2u << 20);
   cr_expect (!cow_store_wait_room (t.s, soon ()));
   cow_store_leave (t.s, before);
   work ();
   cr_expect_eq (status ().file_bytes, 1u << 20);
   cr_expect (cow_store_wait_room (t.s, soon ()));
-  cr_expect_eq (cow_store_reserve (t.s, 1, soon (), &p), 0,
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, soon (), &p), 0,
                 "a reader who came later can't know the place");
   cow_store_leave (t.s, after);
   cr_expect_eq (segment_of (p.place), segment_of (places[0]));
@@ -741,13 +744,13 @@ Test (store, what_nobody_needs_before_it_is_written_is_not_written)
   put (0, CAPACITY - 1, 1, places);
   for (unsigned i = 0; i < CAPACITY - 1; i++)
     cow_store_release (t.s, places[i]);
-  cr_assert_eq (cow_store_reserve (t.s, 1, soon (), &p), 0);
+  cr_assert_eq (cow_store_reserve (t.s, 1, false, soon (), &p), 0);
   cow_store_filled (t.s, &p, records);
   work ();
   /* Never used at all. */
   for (unsigned i = 0; i < CAPACITY; i++)
     records[i].unused = true;
-  cr_assert_eq (cow_store_reserve (t.s, CAPACITY, soon (), &p), 0);
+  cr_assert_eq (cow_store_reserve (t.s, CAPACITY, false, soon (), &p), 0);
   cow_store_filled (t.s, &p, records);
   work ();
   cr_expect_eq (status ().written_bytes, 0);
@@ -765,12 +768,12 @@ Test (store, at_its_limit_it_is_full_until_something_is_released)
   start (8, 3);
   put (0, 3 * CAPACITY, 1, places);
   work ();
-  cr_expect_eq (cow_store_reserve (t.s, 1, COW_NEVER, &p), -ENOSPC);
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, COW_NEVER, &p), -ENOSPC);
   cr_expect (!status ().failed);
   for (unsigned i = 0; i < CAPACITY - 1; i++)
     cow_store_release (t.s, places[CAPACITY + i]);
   work ();
-  cr_expect_eq (cow_store_reserve (t.s, 1, COW_NEVER, &p), -ENOSPC,
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, COW_NEVER, &p), -ENOSPC,
                 "one block of the segment is still needed");
   cow_store_release (t.s, places[2 * CAPACITY - 1]);
   work ();
@@ -790,27 +793,18 @@ expect_failed (void)
   struct cow_piece p;
 
   cr_expect (status ().failed);
-  cr_expect_eq (cow_store_reserve (t.s, 1, COW_NEVER, &p), -EIO);
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, COW_NEVER, &p), -EIO);
   cr_expect_eq (cow_store_prepare (t.s, &err), -EIO);
   cr_expect (strstr (err.text, "failed"), "%s", err.text);
   cr_expect (!cow_store_wait_room (t.s, soon ()));
 }
 
 static void
-persisted (void *opaque, int result)
-{
-  *(int *) opaque = result;
-}
-
-static void
 fail_while_writing (const struct sim_fault *fault)
 {
   uint64_t place;
-  int result = 1;
 
   start (4, 64);
-  cow_store_persist (t.s, persisted, &result);
-  cr_expect_eq (result, 0);
   place = put_one (42, 1);
   sim_disk_fault (t.disk, fault);
   end_segment ();
@@ -819,8 +813,6 @@ fail_while_writing (const struct sim_fault *fault)
   sim_disk_heal (t.disk);
   work ();
   expect_failed ();
-  cow_store_persist (t.s, persisted, &result);
-  cr_expect_eq (result, -EIO);
   cr_expect_leq (get (place, 42, 1), 0);
   cow_store_release (t.s, place);
   cr_expect_eq (status ().written_bytes, 0);
@@ -878,7 +870,7 @@ Test (store, a_full_file_system_makes_it_full_not_failed)
   assert (cow_store_prepare (t.s, NULL) == 0);
   cr_expect_leq (t.s->granted, 8);
   fill_segments (t.s->granted);
-  cr_expect_eq (cow_store_reserve (t.s, 1, cow_now_ns () + COW_NS_PER_S,
+  cr_expect_eq (cow_store_reserve (t.s, 1, false, cow_now_ns () + COW_NS_PER_S,
                                    &piece),
                 -ENOSPC);
   cow_store_status (t.s, &status);
@@ -968,16 +960,16 @@ wait_for_hanging_write (void *opaque)
 
   (void) opaque;
   for (unsigned i = 0; i < 2; i++) {
-    assert (cow_store_reserve (t.s, CAPACITY, COW_NEVER, &p) == 0);
+    assert (cow_store_reserve (t.s, CAPACITY, false, COW_NEVER, &p) == 0);
     fill_piece (&p, i * CAPACITY, 1);
   }
-  assert (cow_store_reserve (t.s, 1, began_ns + 500 * MS, &p) == -ETIMEDOUT);
+  assert (cow_store_reserve (t.s, 1, false, began_ns + 500 * MS, &p) == -ETIMEDOUT);
   assert (cow_now_ns () >= began_ns + 500 * MS);
   assert (cow_now_ns () < began_ns + 510 * MS);
   assert (!status ().failed);
   assert (get (first_place (0), 0, 1) == 0);
   sim_disk_heal (t.disk);
-  assert (cow_store_reserve (t.s, 1, COW_NEVER, &p) == 0);
+  assert (cow_store_reserve (t.s, 1, false, COW_NEVER, &p) == 0);
   fill_piece (&p, 777, 1);
   assert (get (first_place (0), 0, 1) == 0);
   assert (get (p.place, 777, 1) == 0);
@@ -1028,7 +1020,7 @@ keep_some (void)
   struct cow_piece p;
   int rc;
 
-  rc = cow_store_reserve (t.s, 1 + (unsigned) fibres_draw (100),
+  rc = cow_store_reserve (t.s, 1 + (unsigned) fibres_draw (100), false,
                           cow_now_ns () + 20 * MS, &p);
   if (rc < 0) {
     assert (rc == -ENOSPC || rc == -ETIMEDOUT);
