@@ -162,8 +162,26 @@ cowset_hresult cowset_create (const char *uri, struct cowset **out);
  */
 void cowset_release (struct cowset *c);
 
-/* A descriptor that becomes readable when the connection has been lost: all
- * that is left to do then is to release the object.  Only poll it.
+/* Beyond VSS: one more server, whose volumes may be in the object's set; 16 at
+ * most.  The set is then one instant over all of them, and exists at all of
+ * them or at none.  Before cowset_start_snapshot_set(); later a server is added
+ * by naming a volume by its URI in cowset_add_to_snapshot_set().  A server that
+ * the object has already is no failure.
+ *
+ * A set that ends with its object ends as soon as one of its servers is gone.
+ * A persistent set over several servers is not made by this version.
+ *
+ * Blocks for 30 s at most.  Returns as cowset_create(), or
+ *   VSS_E_BAD_STATE              too late
+ *   VSS_E_OBJECT_ALREADY_EXISTS  it is a server that the object has, by
+ *                                another address
+ *   VSS_E_MAXIMUM_NUMBER_OF_REMOTE_MACHINES_REACHED
+ */
+cowset_hresult cowset_add_server (struct cowset *c, const char *uri);
+
+/* A descriptor that becomes readable when a connection has been lost: all
+ * that is left to do then is to release the object.  Only poll it, and ask for
+ * it anew after cowset_add_server().
  */
 int cowset_connection_fd (struct cowset *c);
 
@@ -493,7 +511,8 @@ cowset_get_writer_components (struct cowset *c, unsigned index,
 cowset_hresult cowset_start_snapshot_set (struct cowset *c,
                                           struct cowset_id *set);
 
-/* Add a volume by its name; *snapshot is the id that its snapshot will have.
+/* Add a volume by its name, or by its NBD URI; where several servers have one
+ * of this name, only by its URI (E_INVALIDARG).  *snapshot is the id that its snapshot will have.
  * From here until the set is finished or aborted no other set may have it.
  * provider: NULL or GUID_NULL lets the server choose.
  * VSS: AddToSnapshotSet.  Returns S_OK, or

@@ -197,6 +197,12 @@ link_read (struct req_link *base, void *buf, size_t len, uint64_t offset,
   return finish (link, &command, deadline_ms);
 }
 
+static void
+link_lose (struct req_link *base)
+{
+  shutdown (((struct nbd_link *) base)->socket_fd, SHUT_RDWR);
+}
+
 static int
 link_lost_fd (struct req_link *base)
 {
@@ -242,6 +248,7 @@ link_close (struct req_link *base)
 static const struct req_link_ops ops = {
   .write = link_write,
   .read = link_read,
+  .lose = link_lose,
   .lost_fd = link_lost_fd,
   .is_lost = link_is_lost,
   .is_remote = link_is_remote,

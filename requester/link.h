@@ -29,6 +29,9 @@ struct req_link_ops {
   int (*read) (struct req_link *link, void *buf, size_t len, uint64_t offset,
                uint64_t deadline_ms);
 
+  /* Lose it: what is in flight ends soon, with an error. */
+  void (*lose) (struct req_link *link);
+
   /* Readable once the link is lost. */
   int (*lost_fd) (struct req_link *link);
   bool (*is_lost) (struct req_link *link);

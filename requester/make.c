@@ -9,47 +9,62 @@
  *   settle    waits for the writes that were before it   thawed already
  *   finish    the set is listed and can be opened
  *
- * A failure or a cancel in the first three aborts the set, whatever state it
- * is in.  finish cannot be cancelled: what it has begun, it ends.
+ * Over several servers commit is three: precommit, hold, switch.
+ *
+ * A failure or a cancel aborts the set, whatever state it is in, at all of its
+ * servers; finish, once cancelled, has either finished or aborted it.
  */
 #include <config.h>
 
 #include <string.h>
 
-#include "object.h"
+#include "several.h"
 #include "protocol/context.h"
 
-#define TECHNIQUES (VSS_VOLSNAP_ATTR_PLEX | VSS_VOLSNAP_ATTR_TRANSPORTABLE)
+#define VOLUMES_MAX 64          /* of a set, as in VSS */
+#define HOLD_LIMIT_MS 11000     /* no server holds for longer than 10 s */
 
 /* -------------------------------------------------------- building the set */
 
-static cowset_hresult
-open_set (struct req_server *server, const struct proto_id *set,
-          uint32_t context, const char *label)
+cowset_hresult
+req_open_set (struct cowset *c, struct req_server *server)
 {
-  CLEANUP_JSON json_t *result = NULL;
+  CLEANUP_JSON json_t *request = NULL;
   cowset_hresult hr;
+  int r = 0;
 
-  if (label)
-    hr = req_request (server, NULL, &result, "set.start",
-                      "{s:o, s:I, s:b, s:s}", "set", req_id_json (set),
-                      "context", (json_int_t) context, "auto_release",
-                      (int) proto_context_auto_release (context), "label",
-                      label);
-  else
-    hr = req_request (server, NULL, &result, "set.start", "{s:o, s:I, s:b}",
-                      "set", req_id_json (set), "context",
-                      (json_int_t) context, "auto_release",
-                      (int) proto_context_auto_release (context));
+  pthread_mutex_lock (&c->lock);
+  request = json_pack ("{s:s, s:o, s:I, s:b}", "op", "set.start", "set",
+                       req_id_json (&c->set), "context",
+                       (json_int_t) c->context, "auto_release",
+                       (int) proto_context_auto_release (c->context));
+  if (c->label)
+    r = json_object_set_new (request, "label", json_string (c->label));
+  pthread_mutex_unlock (&c->lock);
+  if (request == NULL || r == -1)
+    return req_fail (E_OUTOFMEMORY, NULL);
+  hr = server->ops->call (server, request, NULL, NULL);
   return REQ_ONLY (hr, VSS_E_BAD_STATE, VSS_E_UNSUPPORTED_CONTEXT,
                    VSS_E_SNAPSHOT_SET_IN_PROGRESS);
+}
+
+/* At the first count servers, as far as they can be asked.  Leaves this
+ * thread's message alone: it has the reason.
+ */
+static void
+abort_at (struct cowset *c, size_t count)
+{
+  CLEANUP_FREE char *message = strdup (cowset_error_message ());
+
+  for (size_t i = 0; i < count; ++i)
+    req_request (c->servers[i], NULL, NULL, "set.abort", "{s:o}", "set",
+                 req_id_json (&c->set));
+  req_fail (S_OK, "%s", message ? message : "");
 }
 
 cowset_hresult
 cowset_start_snapshot_set (struct cowset *c, struct cowset_id *set)
 {
-  const struct proto_id id = proto_id_new ();
-  CLEANUP_FREE char *label = NULL;
   uint32_t context;
   cowset_hresult hr;
 
@@ -59,8 +74,8 @@ cowset_start_snapshot_set (struct cowset *c, struct cowset_id *set)
   pthread_mutex_lock (&c->lock);
   hr = req_check_state_locked (c, CALL_START_SNAPSHOT_SET);
   context = c->context;
-  if (COWSET_SUCCEEDED (hr) && c->label && (label = strdup (c->label)) == NULL)
-    hr = req_fail (E_OUTOFMEMORY, NULL);
+  if (COWSET_SUCCEEDED (hr))
+    c->set = proto_id_new ();
   pthread_mutex_unlock (&c->lock);
   if (COWSET_FAILED (hr))
     return hr;
@@ -69,15 +84,16 @@ cowset_start_snapshot_set (struct cowset *c, struct cowset_id *set)
                      "looking and deleting, no set can be made in it");
 
   for (size_t i = 0; i < c->server_count; ++i) {
-    hr = open_set (c->servers[i], &id, context, label);
-    if (COWSET_FAILED (hr))
+    hr = req_open_set (c, c->servers[i]);
+    if (COWSET_FAILED (hr)) {
+      abort_at (c, i);
       return hr;
+    }
   }
   pthread_mutex_lock (&c->lock);
-  c->set = id;
   c->state = STATE_SET;
   pthread_mutex_unlock (&c->lock);
-  *set = req_id_out (&id);
+  *set = req_id_out (&c->set);
   return S_OK;
 }
 
@@ -138,14 +154,20 @@ cowset_add_to_snapshot_set (struct cowset *c, const char *volume,
   if (members == NULL)
     return req_fail (E_OUTOFMEMORY, NULL);
   c->members = members;
+  if (c->member_count >= VOLUMES_MAX)
+    return req_fail (VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, "%s: the set "
+                     "has %d volumes already", volume, VOLUMES_MAX);
   member = &members[c->member_count];
-  member->server = c->servers[0];
+  hr = req_several_find (c, volume, true, &member->server, &member->volume);
+  if (COWSET_FAILED (hr))
+    return hr;
   member->snapshot = proto_id_new ();
-  member->volume = strdup (volume);
-  if (member->volume == NULL)
-    return req_fail (E_OUTOFMEMORY, NULL);
 
-  hr = claim (c, member, provider);
+  hr = c->member_count > 0 && c->members[0].server != member->server &&
+       proto_context_persistent (c->context)
+         ? req_fail (VSS_E_VOLUME_NOT_SUPPORTED, "%s: a persistent set over "
+                     "several servers is not made by this version", volume)
+         : claim (c, member, provider);
   if (COWSET_FAILED (hr)) {
     free (member->volume);
     return hr;
@@ -170,36 +192,15 @@ req_has_volume (json_t *answer, const char *name)
   return false;
 }
 
-/* Whether one of the providers, or the one that is named, can do it. */
-static bool
-has_provider (json_t *answer, const struct cowset_id *named,
-              uint32_t context)
-{
-  json_t *providers = json_object_get (answer, "providers"), *provider;
-  size_t i;
-
-  json_array_foreach (providers, i, provider) {
-    json_t *type = json_object_get (provider, "type");
-    const char *text = json_string_value (json_object_get (provider, "id"));
-    struct cowset_id id;
-
-    if (!cowset_id_parse (text, &id) ||
-        (!is_null (named) && !cowset_id_equal (&id, named)))
-      continue;
-    if (!(context & TECHNIQUES) ||
-        json_integer_value (type) == VSS_PROV_HARDWARE)
-      return true;
-  }
-  return false;
-}
-
 cowset_hresult
 cowset_is_volume_supported (struct cowset *c,
                             const struct cowset_id *provider,
                             const char *volume, bool *supported)
 {
-  CLEANUP_JSON json_t *volumes = NULL;
-  CLEANUP_JSON json_t *providers = NULL;
+  CLEANUP_JSON json_t *request = NULL;
+  CLEANUP_JSON json_t *answer = NULL;
+  CLEANUP_FREE char *name = NULL;
+  struct req_server *server;
   uint32_t context;
   cowset_hresult hr;
 
@@ -210,20 +211,28 @@ cowset_is_volume_supported (struct cowset *c,
   hr = req_check_state_locked (c, CALL_IS_VOLUME_SUPPORTED);
   context = c->context == VSS_CTX_ALL ? 0 : c->context;
   pthread_mutex_unlock (&c->lock);
-  if (COWSET_FAILED (hr))
-    return hr;
-  hr = req_request (c->servers[0], NULL, &volumes, "volumes", "{}");
   if (COWSET_SUCCEEDED (hr))
-    hr = req_request (c->servers[0], NULL, &providers, "providers", "{}");
+    hr = req_several_find (c, volume, false, &server, &name);
   if (COWSET_FAILED (hr))
-    return REQ_ONLY (hr, VSS_E_NESTED_VOLUME_LIMIT, VSS_E_BAD_STATE);
-  if (!req_has_volume (volumes, volume))
-    return req_fail (VSS_E_OBJECT_NOT_FOUND,
-                     "%s: the server has no volume of this name", volume);
-  *supported = has_provider (providers, provider, context) &&
-               (req_server_has_store (c->servers[0]) ||
-                !proto_context_persistent (context));
-  return S_OK;
+    return REQ_ONLY (hr, VSS_E_OBJECT_NOT_FOUND, VSS_E_BAD_STATE);
+
+  request = json_pack ("{s:s, s:s, s:I}", "op", "supported", "volume", name,
+                       "context", (json_int_t) context);
+  if (request && !is_null (provider)) {
+    const struct proto_id id = req_id_in (provider);
+
+    json_object_set_new (request, "provider", req_id_json (&id));
+  }
+  hr = request ? server->ops->call (server, request, NULL, &answer)
+               : req_fail (E_OUTOFMEMORY, NULL);
+  if (hr == VSS_E_PROVIDER_NOT_REGISTERED) {
+    *supported = false;         /* nothing that is there supports it */
+    return S_OK;
+  }
+  if (COWSET_SUCCEEDED (hr))
+    *supported = json_is_true (json_object_get (answer, "supported"));
+  return REQ_ONLY (hr, VSS_E_NESTED_VOLUME_LIMIT, VSS_E_OBJECT_NOT_FOUND,
+                   VSS_E_BAD_STATE);
 }
 
 /* ----------------------------------------------------------------- writers */
@@ -357,95 +366,103 @@ cowset_backup_complete (struct cowset *c, struct cowset_async **async)
 
 /* ----------------------------------------------------------- DoSnapshotSet */
 
-/* One step at every server.  timeout, if not 0, goes along under its name. */
-static cowset_hresult
-step (struct cowset *c, struct cowset_async *async, const char *phase,
-      const char *op, const char *timeout, uint32_t timeout_ms)
-{
-  struct req_cancel *cancel = req_async_canceller (async);
-  cowset_hresult hr = S_OK;
+/* What the steps need. */
+struct making {
+  struct cowset *c;
+  struct cowset_async *async;
+  struct req_crew *crew;
+  uint32_t hold_ms, flush_ms;   /* 0: the server's own */
+};
 
-  req_async_set_phase (async, phase);
-  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < c->server_count; ++i)
-    if (timeout_ms > 0)
-      hr = req_request (c->servers[i], cancel, NULL, op, "{s:o, s:I}", "set",
-                        req_id_json (&c->set), timeout,
-                        (json_int_t) timeout_ms);
-    else
-      hr = req_request (c->servers[i], cancel, NULL, op, "{s:o}", "set",
-                        req_id_json (&c->set));
-  return hr;
+#define MARGIN_MS 5000          /* for the way there and back */
+
+/* The most that a server may take by its own limits: twice its flush limit,
+ * for the providers' part and for the disks.
+ */
+static uint64_t
+flush_limit_ms (const struct making *m)
+{
+  uint64_t most = m->flush_ms;
+
+  for (size_t i = 0; m->flush_ms == 0 && i < m->c->server_count; ++i) {
+    const json_int_t ms = json_integer_value (
+      json_object_get (m->c->servers[i]->hello, "flush_limit_ms"));
+
+    if (ms > 0 && (uint64_t) ms > most)
+      most = (uint64_t) ms;
+  }
+  return 2 * (most > 0 ? most : 60000) + MARGIN_MS;
 }
 
 static cowset_hresult
-finish (struct cowset *c, struct cowset_async *async)
+step (struct making *m, const char *phase, const char *op,
+      cowset_hresult late)
 {
-  cowset_hresult hr = S_OK;
-
-  if (req_cancel_cancelled (req_async_canceller (async)))
-    return req_fail (E_ABORT, NULL);
-  req_async_set_phase (async, "finish");
-  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < c->server_count; ++i)
-    hr = req_request (c->servers[i], NULL, NULL, "set.finish", "{s:o}", "set",
-                      req_id_json (&c->set));
-  return hr;
+  req_async_set_phase (m->async, phase);
+  return req_crew_step (m->crew, op, "timeout_ms", m->flush_ms,
+                        flush_limit_ms (m), late);
 }
 
-/* Leaves this thread's message alone: it has the reason. */
-static void
-abort_set (struct cowset *c)
+/* The instant.  At one server it is one step.  Over several, all close their
+ * gates before any of them switches; whose hold has expired until then refuses
+ * to, and the set is aborted everywhere.  No clock is compared.
+ */
+static cowset_hresult
+commit (struct making *m)
 {
-  CLEANUP_FREE char *message = strdup (cowset_error_message ());
+  cowset_hresult hr;
 
-  for (size_t i = 0; i < c->server_count; ++i)
-    req_request (c->servers[i], NULL, NULL, "set.abort", "{s:o}", "set",
-                 req_id_json (&c->set));
-  req_fail (S_OK, "%s", message ? message : "");
+  if (req_crew_size (m->crew) == 1) {
+    req_async_set_phase (m->async, "commit");
+    return req_crew_step (m->crew, "set.commit", "hold_ms", m->hold_ms, 0,
+                          VSS_E_HOLD_WRITES_TIMEOUT);
+  }
+  hr = step (m, "commit", "set.precommit", VSS_E_PROVIDER_VETO);
+  if (COWSET_SUCCEEDED (hr))
+    hr = req_crew_step (m->crew, "set.hold", "hold_ms", m->hold_ms,
+                        HOLD_LIMIT_MS, VSS_E_HOLD_WRITES_TIMEOUT);
+  if (COWSET_SUCCEEDED (hr))
+    hr = req_crew_step (m->crew, "set.switch", NULL, 0,
+                        HOLD_LIMIT_MS + flush_limit_ms (m),
+                        VSS_E_HOLD_WRITES_TIMEOUT);
+  return hr;
 }
 
 /* Freeze, commit, thaw: the thaw comes at once after the release, whatever
  * came of the commit.
  */
 static cowset_hresult
-take_instant (struct cowset *c, struct cowset_async *async, uint32_t hold_ms)
+take_instant (struct making *m)
 {
   cowset_hresult hr;
 
-  req_async_set_phase (async, "freeze");
-  hr = req_writers_freeze (c, req_async_canceller (async));
-  if (COWSET_SUCCEEDED (hr) && c->member_count > 0)
-    hr = step (c, async, "commit", "set.commit", "hold_ms", hold_ms);
+  req_async_set_phase (m->async, "freeze");
+  hr = req_writers_freeze (m->c, req_async_canceller (m->async));
+  if (COWSET_SUCCEEDED (hr) && m->crew)
+    hr = commit (m);
   if (COWSET_FAILED (hr))
     return hr;                  /* the abort thaws them */
-  req_async_set_phase (async, "thaw");
-  return req_writers_thaw (c);
+  req_async_set_phase (m->async, "thaw");
+  return req_writers_thaw (m->c);
 }
 
 static cowset_hresult
-commit_set (struct cowset *c, struct cowset_async *async)
+run_steps (struct making *m)
 {
-  uint32_t hold_ms, flush_ms;
   cowset_hresult hr;
 
-  /* A set of no volume is for its writers' sake: nothing to be had here. */
-  if (c->member_count == 0) {
-    hr = take_instant (c, async, 0);
-    if (COWSET_SUCCEEDED (hr))
-      abort_set (c);
-    return hr;
-  }
-  pthread_mutex_lock (&c->lock);
-  hold_ms = c->hold_ms;
-  flush_ms = c->flush_ms;
-  pthread_mutex_unlock (&c->lock);
-
-  hr = step (c, async, "prepare", "set.prepare", "timeout_ms", flush_ms);
+  hr = step (m, "prepare", "set.prepare", VSS_E_FLUSH_WRITES_TIMEOUT);
   if (COWSET_SUCCEEDED (hr))
-    hr = take_instant (c, async, hold_ms);
+    hr = take_instant (m);
   if (COWSET_SUCCEEDED (hr))
-    hr = step (c, async, "settle", "set.settle", "timeout_ms", flush_ms);
+    hr = step (m, "settle", "set.settle", VSS_E_FLUSH_WRITES_TIMEOUT);
+  if (COWSET_SUCCEEDED (hr) &&
+      req_cancel_cancelled (req_async_canceller (m->async)))
+    hr = req_fail (E_ABORT, NULL);
   if (COWSET_SUCCEEDED (hr))
-    hr = finish (c, async);
+    hr = step (m, "finish", "set.finish", VSS_E_UNEXPECTED);
+  if (COWSET_SUCCEEDED (hr))
+    hr = req_several_watch (m->c);
   return hr;
 }
 
@@ -453,23 +470,38 @@ commit_set (struct cowset *c, struct cowset_async *async)
 static cowset_hresult
 make_set (struct cowset *c, struct cowset_async *async)
 {
-  struct req_cancel *cancel = req_async_canceller (async);
-  cowset_hresult hr;
+  struct making m = { .c = c, .async = async };
+  cowset_hresult hr = S_OK;
 
+  pthread_mutex_lock (&c->lock);
+  m.hold_ms = c->hold_ms;
+  m.flush_ms = c->flush_ms;
+  pthread_mutex_unlock (&c->lock);
   req_async_set_phase (async, "prepare");
-  hr = req_writers_prepare_snapshot (c, cancel);
+  /* A set of no volume is for its writers' sake. */
+  if (c->member_count > 0)
+    hr = req_crew_new (c, req_async_canceller (async), &m.crew);
   if (COWSET_SUCCEEDED (hr))
-    hr = commit_set (c, async);
+    hr = req_writers_prepare_snapshot (c, req_async_canceller (async));
+  if (COWSET_SUCCEEDED (hr))
+    hr = m.crew ? run_steps (&m) : take_instant (&m);
+
   if (COWSET_FAILED (hr)) {
     req_async_set_phase (async, "abort");
-    /* What is held or frozen first. */
+    /* What is held first: a writer's thaw may have to write there. */
+    if (m.crew)
+      req_crew_abort (m.crew);
     req_writers_abort (c);
-    abort_set (c);
-    return hr;
   }
-  req_async_set_phase (async, "post-snapshot");
-  req_writers_post_snapshot (c, NULL);
-  return S_OK;
+  if (m.crew)
+    req_crew_free (m.crew);
+  else
+    abort_at (c, c->server_count);
+  if (COWSET_SUCCEEDED (hr)) {
+    req_async_set_phase (async, "post-snapshot");
+    req_writers_post_snapshot (c, NULL);
+  }
+  return hr;
 }
 
 static cowset_hresult
@@ -561,6 +593,6 @@ cowset_abort_backup (struct cowset *c)
   if (state == STATE_SET || state == STATE_PREPARED || state == STATE_FAILED)
     req_writers_abort (c);
   if (state == STATE_SET || state == STATE_PREPARED)
-    abort_set (c);
+    abort_at (c, c->server_count);
   return S_OK;
 }

@@ -57,6 +57,29 @@ delete_at (struct req_server *server, const struct cowset_id *id, bool is_set,
   return hr;
 }
 
+/* At every server that has some of it, up to the first failure. */
+static cowset_hresult
+delete_everywhere (struct cowset *c, const struct cowset_id *id, bool is_set,
+                   bool force, int32_t *deleted, struct cowset_id *nondeleted)
+{
+  const size_t count = c->server_count;
+  bool found = false;
+
+  for (size_t i = 0; i < count; ++i) {
+    int32_t n = 0;
+    cowset_hresult hr = delete_at (c->servers[i], id, is_set, force, &n,
+                                   nondeleted);
+
+    *deleted += n;
+    if (COWSET_SUCCEEDED (hr))
+      found = true;
+    else if (hr != VSS_E_OBJECT_NOT_FOUND || (!found && i == count - 1))
+      return hr;
+  }
+  *nondeleted = (struct cowset_id) { { 0 } };
+  return S_OK;
+}
+
 cowset_hresult
 cowset_delete_snapshots (struct cowset *c, const struct cowset_id *id,
                          enum cowset_object_type type, bool force,
@@ -86,7 +109,7 @@ cowset_delete_snapshots (struct cowset *c, const struct cowset_id *id,
   if (context != VSS_CTX_ALL)
     hr = find (c, context, id, is_set, &sets);
   if (COWSET_SUCCEEDED (hr))
-    hr = delete_at (c->servers[0], id, is_set, force, deleted, nondeleted);
+    hr = delete_everywhere (c, id, is_set, force, deleted, nondeleted);
   return REQ_ONLY (hr, VSS_E_OBJECT_NOT_FOUND, VSS_E_PROVIDER_VETO,
                    VSS_E_UNEXPECTED_PROVIDER_ERROR);
 }

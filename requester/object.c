@@ -5,14 +5,13 @@
 
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "document.h"
-#include "link.h"
 #include "protocol/context.h"
 #include "protocol/name.h"
 #include "protocol/result.h"
-#include "session.h"
-#include "uri.h"
+#include "several.h"
 
 #define HOLD_MS_MAX 10000
 
@@ -58,17 +57,14 @@ cowset_hresult
 req_object_new (struct req_server *server, struct cowset **out)
 {
   struct cowset *c = calloc (1, sizeof *c);
-  struct req_server **servers = calloc (1, sizeof *servers);
 
-  if (c == NULL || servers == NULL) {
-    free (c);
-    free (servers);
+  if (c == NULL) {
     server->ops->close (server);
     return req_fail (E_OUTOFMEMORY, NULL);
   }
-  servers[0] = server;
-  c->servers = servers;
+  c->servers[0] = server;
   c->server_count = 1;
+  c->lost_fd = -1;
   pthread_mutex_init (&c->order_lock, NULL);
   pthread_mutex_init (&c->lock, NULL);
   req_raiser_init (&c->raiser);
@@ -84,19 +80,11 @@ cowset_hresult
 cowset_create (const char *uri, struct cowset **out)
 {
   struct req_server *server;
-  struct req_link *link;
   cowset_hresult hr;
 
   if (uri == NULL || out == NULL)
     return req_fail_null ("CreateVssBackupComponents", uri ? "out" : "uri");
-  if (!req_uri_check (uri))
-    return req_fail (E_INVALIDARG,
-                     "%s: not an NBD URI; it has the form "
-                     "nbd+unix:///?socket=/path or nbd://host:port", uri);
-  hr = req_link_connect (uri, &link);
-  if (COWSET_FAILED (hr))
-    return hr;
-  hr = req_session_new (link, uri, &server);
+  hr = req_connect (uri, &server);
   if (COWSET_FAILED (hr))
     return hr;
   return req_object_new (server, out);
@@ -116,6 +104,7 @@ cowset_release (struct cowset *c)
       cowset_async_cancel (c->asyncs[i]);
     req_async_join (c->asyncs[i]);
   }
+  req_several_unwatch (c);
 
   open = c->state == STATE_SET || c->state == STATE_PREPARED;
   release = (c->state == STATE_CREATED || c->state == STATE_COMPLETE) &&
@@ -141,9 +130,10 @@ cowset_release (struct cowset *c)
   req_raiser_clear (&c->raiser);
   pthread_mutex_destroy (&c->lock);
   pthread_mutex_destroy (&c->order_lock);
+  if (c->lost_fd >= 0)
+    close (c->lost_fd);
   free (c->asyncs);
   free (c->members);
-  free (c->servers);
   req_gather_clear (c);
   json_decref (c->document);
   free (c->label);
@@ -153,7 +143,10 @@ cowset_release (struct cowset *c)
 int
 cowset_connection_fd (struct cowset *c)
 {
-  return c ? c->servers[0]->ops->lost_fd (c->servers[0]) : -1;
+  if (c == NULL)
+    return -1;
+  return c->lost_fd >= 0 ? c->lost_fd
+                         : c->servers[0]->ops->lost_fd (c->servers[0]);
 }
 
 cowset_hresult

@@ -16,6 +16,8 @@
 #ifndef REQ_OBJECT_H
 #define REQ_OBJECT_H
 
+#include <stdatomic.h>
+
 #include "async.h"
 #include "server.h"
 #include "util.h"
@@ -39,6 +41,7 @@ enum req_state {
 enum req_call {
   CALL_INITIALIZE_FOR_BACKUP,
   CALL_INITIALIZE_FOR_RESTORE,
+  CALL_ADD_SERVER,
   CALL_SET_CONTEXT,
   CALL_SET_RESTORE_STATE,
   CALL_SET_BACKUP_STATE,
@@ -76,6 +79,8 @@ enum req_call {
   CALL_COUNT,
 };
 
+#define REQ_SERVERS_MAX 16      /* of one object */
+
 /* A volume of the set. */
 struct req_member {
   struct req_server *server;
@@ -107,11 +112,12 @@ struct req_filter {
 };
 
 struct cowset {
-  /* Set when it is made, then read only.  One server now; whatever goes over
-   * all of them is a loop.
+  /* Those up to the count are read only; one more is added with order_lock
+   * held, and only while no operation of the object goes over them.
    */
-  struct req_server **servers;
-  size_t server_count;
+  struct req_server *servers[REQ_SERVERS_MAX];
+  _Atomic size_t server_count;
+  int lost_fd;                  /* of an epoll; -1: there is one server */
 
   /* Locks, in the order in which they may be taken. */
 
@@ -122,6 +128,9 @@ struct cowset {
   struct req_member *members;   /* order_lock; DoSnapshotSet's thread reads
                                  * them in CREATING, when nobody writes */
   size_t member_count;
+  bool watching;                /* DoSnapshotSet's thread, then release; */
+  pthread_t watcher;            /* of several.c */
+  int stop_fd;
   struct cowset_async **asyncs; /* order_lock; for whom to wait at the end */
   size_t async_count;
   bool gather_started;          /* order_lock */
@@ -154,6 +163,12 @@ struct cowset {
   char *label;
   uint32_t hold_ms, flush_ms;
 };
+
+/* Connect and say hello.  As cowset_create(). */
+cowset_hresult req_connect (const char *uri, struct req_server **out);
+
+/* Open the object's set at one server: set.start. */
+cowset_hresult req_open_set (struct cowset *c, struct req_server *server);
 
 /* An object over this server, which it owns from here on, also on failure. */
 cowset_hresult req_object_new (struct req_server *server,

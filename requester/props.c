@@ -92,6 +92,8 @@ static bool
 read_snapshot (const struct req_server *server, struct req_list *list,
                json_t *set, json_t *json, struct cowset_snapshot_prop *p)
 {
+  const char *uri;
+
   if (!req_json_id (json, "snapshot", &p->snapshot_id) ||
       !req_json_id (set, "set", &p->set_id))
     return false;
@@ -112,7 +114,8 @@ read_snapshot (const struct req_server *server, struct req_list *list,
   p->end = p->alive ? NULL : optional (json, "end");
   p->reason = p->alive ? NULL : optional (json, "reason");
 
-  p->uri = req_uri_export (server->uri, p->device);
+  uri = optional (json, REQ_SERVER_URI);
+  p->uri = req_uri_export (uri ? uri : server->uri, p->device);
   if (p->uri)
     list->strings[list->string_count++] = (char *) p->uri;
   return true;

@@ -26,6 +26,9 @@ struct req_list {
   size_t string_count;
 };
 
+/* In a snapshot: its server, where there are several. */
+#define REQ_SERVER_URI "server uri"
+
 /* Lists of what the answers to "query" (its array "sets", consumed) and to
  * "providers" (consumed) have.  type is that of the items.  With one
  * reference.  VSS_E_UNEXPECTED if the answer makes no sense.

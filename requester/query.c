@@ -4,9 +4,74 @@
 #include <config.h>
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "object.h"
 #include "props.h"
+
+/* The sets of one server. */
+static cowset_hresult
+query_server (struct req_server *server, json_t *request, json_t **sets)
+{
+  CLEANUP_JSON json_t *answer = NULL;
+  cowset_hresult hr = server->ops->call (server, request, NULL, &answer);
+  json_t *array = json_object_get (answer, "sets");
+
+  if (COWSET_FAILED (hr))
+    return hr;
+  if (!json_is_array (array))
+    return req_fail (VSS_E_UNEXPECTED,
+                     "%s: the server's answer has no list of sets",
+                     server->uri);
+  *sets = json_incref (array);
+  return S_OK;
+}
+
+/* The set of the same id, or NULL. */
+static json_t *
+find_set (json_t *sets, json_t *like)
+{
+  const char *id = req_json_text (like, "set");
+  json_t *set;
+  size_t i;
+
+  json_array_foreach (sets, i, set)
+    if (strcmp (req_json_text (set, "set"), id) == 0)
+      return set;
+  return NULL;
+}
+
+/* A set over several servers is one: of its parts the first says what all have
+ * in common; the longest hold counts.
+ */
+static void
+merge_set (json_t *sets, json_t *part)
+{
+  json_t *set = find_set (sets, part);
+
+  if (set == NULL) {
+    json_array_append (sets, part);
+    return;
+  }
+  json_array_extend (json_object_get (set, "snapshots"),
+                     json_object_get (part, "snapshots"));
+  json_object_set_new (set, "count",
+                       json_integer ((json_int_t)
+                                     (req_json_count (set, "count") +
+                                      req_json_count (part, "count"))));
+  if (req_json_count (part, "hold_ns") > req_json_count (set, "hold_ns"))
+    json_object_set (set, "hold_ns", json_object_get (part, "hold_ns"));
+}
+
+static void
+note_server (json_t *set, const struct req_server *server)
+{
+  json_t *snapshot;
+  size_t i;
+
+  json_array_foreach (json_object_get (set, "snapshots"), i, snapshot)
+    json_object_set_new (snapshot, REQ_SERVER_URI, json_string (server->uri));
+}
 
 cowset_hresult
 req_query_sets (struct cowset *c, uint32_t context,
@@ -17,25 +82,32 @@ req_query_sets (struct cowset *c, uint32_t context,
     json_pack ("{s:s, s:I}", "op", "query", "context",
                context == VSS_CTX_ALL ? (json_int_t) -1
                                       : (json_int_t) context);
-  CLEANUP_JSON json_t *answer = NULL;
-  struct req_server *server = c->servers[0];
-  json_t *array;
-  cowset_hresult hr;
+  CLEANUP_JSON json_t *all = NULL;
+  const size_t count = c->server_count;
 
   if (request == NULL ||
       (set && json_object_set_new (request, "set", req_id_json (set))) ||
       (snapshot && json_object_set_new (request, "snapshot",
                                         req_id_json (snapshot))))
     return req_fail (E_OUTOFMEMORY, NULL);
-  hr = server->ops->call (server, request, NULL, &answer);
-  if (COWSET_FAILED (hr))
-    return hr;
-  array = json_object_get (answer, "sets");
-  if (!json_is_array (array))
-    return req_fail (VSS_E_UNEXPECTED,
-                     "%s: the server's answer has no list of sets",
-                     server->uri);
-  *sets = json_incref (array);
+  if (count == 1)
+    return query_server (c->servers[0], request, sets);
+
+  all = json_array ();
+  for (size_t i = 0; i < count; ++i) {
+    CLEANUP_JSON json_t *some = NULL;
+    cowset_hresult hr = query_server (c->servers[i], request, &some);
+    json_t *part;
+    size_t k;
+
+    if (COWSET_FAILED (hr))
+      return hr;
+    json_array_foreach (some, k, part) {
+      note_server (part, c->servers[i]);
+      merge_set (all, part);
+    }
+  }
+  *sets = json_incref (all);
   return S_OK;
 }
 

@@ -11,8 +11,7 @@ req_cancel_init (struct req_cancel *cancel)
   pthread_mutex_init (&cancel->lock, NULL);
   req_cond_init (&cancel->ended);
   cancel->cancelled = false;
-  cancel->end = NULL;
-  cancel->ending = 0;
+  cancel->endings = NULL;
 }
 
 void
@@ -33,52 +32,47 @@ req_cancel_cancelled (struct req_cancel *cancel)
 void
 req_cancel_now (struct req_cancel *cancel)
 {
-  void (*end) (void *opaque, uint64_t id);
-  void *opaque;
-  uint64_t id;
+  struct req_ending *e;
 
   pthread_mutex_lock (&cancel->lock);
   cancel->cancelled = true;
-  end = cancel->end;
-  opaque = cancel->opaque;
-  id = cancel->id;
-  if (end)
-    cancel->ending++;
-  pthread_mutex_unlock (&cancel->lock);
-  if (end == NULL)
-    return;
-
-  end (opaque, id);
-
-  pthread_mutex_lock (&cancel->lock);
-  if (--cancel->ending == 0)
+  /* Nobody is added any more, and who is being called stays. */
+  for (e = cancel->endings; e; e = e->next) {
+    e->running++;
+    pthread_mutex_unlock (&cancel->lock);
+    e->end (e->opaque, e->id);
+    pthread_mutex_lock (&cancel->lock);
+    e->running--;
     pthread_cond_broadcast (&cancel->ended);
+  }
   pthread_mutex_unlock (&cancel->lock);
 }
 
 bool
-req_cancel_begin (struct req_cancel *cancel,
-                  void (*end) (void *opaque, uint64_t id), void *opaque,
-                  uint64_t id)
+req_cancel_begin (struct req_cancel *cancel, struct req_ending *ending)
 {
   LOCK_FOR_SCOPE (&cancel->lock);
 
   if (cancel->cancelled)
     return false;
-  cancel->end = end;
-  cancel->opaque = opaque;
-  cancel->id = id;
+  ending->running = 0;
+  ending->next = cancel->endings;
+  cancel->endings = ending;
   return true;
 }
 
 void
-req_cancel_end (struct req_cancel *cancel)
+req_cancel_end (struct req_cancel *cancel, struct req_ending *ending)
 {
   LOCK_FOR_SCOPE (&cancel->lock);
 
-  cancel->end = NULL;
-  while (cancel->ending > 0)
+  while (ending->running > 0)
     pthread_cond_wait (&cancel->ended, &cancel->lock);
+  for (struct req_ending **p = &cancel->endings; *p; p = &(*p)->next)
+    if (*p == ending) {
+      *p = ending->next;
+      break;
+    }
 }
 
 bool

@@ -9,37 +9,41 @@
 
 #include "util.h"
 
-/* What ends a request that is under way, from another thread.  One belongs to
- * each asynchronous operation.
+/* How to end a request that is under way. */
+struct req_ending {
+  void (*end) (void *opaque, uint64_t id);
+  void *opaque;
+  uint64_t id;
+
+  /* The canceller's lock. */
+  unsigned running;             /* calls of end that are under way */
+  struct req_ending *next;
+};
+
+/* What ends the requests of an operation, from another thread.  One belongs to
+ * each asynchronous operation; several requests may be under way for it.
  */
 struct req_cancel {
   pthread_mutex_t lock;
   bool cancelled;               /* lock */
-
-  /* lock.  While a request runs: how to end it.  Called without the lock, but
-   * never after req_cancel_end() has returned.
-   */
-  void (*end) (void *opaque, uint64_t id);
-  void *opaque;
-  uint64_t id;
-  unsigned ending;              /* lock; calls of end that are under way */
-  pthread_cond_t ended;         /* lock: ending became 0 */
+  struct req_ending *endings;   /* lock; of the requests under way.  Called
+                                 * without the lock, but never after
+                                 * req_cancel_end() has returned */
+  pthread_cond_t ended;         /* lock: a call of end has returned */
 };
 
 void req_cancel_init (struct req_cancel *cancel);
 void req_cancel_clear (struct req_cancel *cancel);
 bool req_cancel_cancelled (struct req_cancel *cancel);
-/* The request that runs ends with E_ABORT, as will every later one. */
+/* The requests that run end with E_ABORT, as will every later one. */
 void req_cancel_now (struct req_cancel *cancel);
 
-/* Around the wait for an answer.  False if it is cancelled already: the
- * caller then ends the request by itself, and has no call of
- * req_cancel_end() to make.
+/* Around the wait for an answer, with end, opaque and id of the ending set.
+ * False if it is cancelled already: the caller then ends the request by itself,
+ * and has no call of req_cancel_end() to make.
  */
-bool req_cancel_begin (struct req_cancel *cancel,
-                       void (*end) (void *opaque, uint64_t id), void *opaque,
-                       uint64_t id);
-void req_cancel_end (struct req_cancel *cancel);
+bool req_cancel_begin (struct req_cancel *cancel, struct req_ending *ending);
+void req_cancel_end (struct req_cancel *cancel, struct req_ending *ending);
 
 struct req_server;
 
@@ -54,6 +58,8 @@ struct req_server_ops {
   cowset_hresult (*call) (struct req_server *server, json_t *request,
                           struct req_cancel *cancel, json_t **result);
   int (*lost_fd) (struct req_server *server);
+  /* Give the connection up: every call ends soon, with VSS_E_UNEXPECTED. */
+  void (*lose) (struct req_server *server);
   /* No call is under way.  Frees the server. */
   void (*close) (struct req_server *server);
 };

@@ -247,6 +247,7 @@ exchange (struct session *s, unsigned slot, uint64_t id, json_t *request,
     .s = s, .slot = slot, .id = id, .nonce = proto_id_new (),
     .deadline_ms = deadline_ms, .buf = buf,
   };
+  struct req_ending ending = { .end = end_request, .opaque = s, .id = id };
   bool registered = false;
   size_t len;
   cowset_hresult hr;
@@ -262,13 +263,13 @@ exchange (struct session *s, unsigned slot, uint64_t id, json_t *request,
 
   /* Only now does the server know of a request that a cancel could name. */
   if (cancel) {
-    registered = req_cancel_begin (cancel, end_request, s, id);
+    registered = req_cancel_begin (cancel, &ending);
     if (!registered)
       end_request (s, id);
   }
   hr = read_answer (&x, &body, &len);
   if (registered)
-    req_cancel_end (cancel);
+    req_cancel_end (cancel, &ending);
   return COWSET_FAILED (hr) ? hr : open_answer (s, body, len, result);
 }
 
@@ -381,6 +382,14 @@ session_lost_fd (struct req_server *server)
   return s->link->ops->lost_fd (s->link);
 }
 
+static void
+session_lose (struct req_server *server)
+{
+  struct session *s = (struct session *) server;
+
+  s->link->ops->lose (s->link);
+}
+
 static void *
 beat (void *opaque)
 {
@@ -429,6 +438,7 @@ session_close (struct req_server *server)
 static const struct req_server_ops ops = {
   .call = session_call,
   .lost_fd = session_lost_fd,
+  .lose = session_lose,
   .close = session_close,
 };
 

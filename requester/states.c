@@ -22,6 +22,8 @@ static const struct {
     { "InitializeForBackup", BIT (NEW) },
   [CALL_INITIALIZE_FOR_RESTORE] =
     { "InitializeForRestore", BIT (NEW) },
+  [CALL_ADD_SERVER] =
+    { "cowset_add_server", BIT (NEW) | BIT (INIT_B) },
   [CALL_SET_CONTEXT] =
     { "SetContext", BIT (INIT_B) },
   [CALL_SET_RESTORE_STATE] =

@@ -48,6 +48,7 @@ read_volumes (struct whole *w, const struct req_server *server)
   w->status.volume = w->pointers;
   json_array_foreach (volumes, i, json) {
     struct cowset_volume_prop *v = &w->volumes[i];
+    const char *uri;
 
     w->pointers[i] = v;
     v->name = req_json_text (json, "name");
@@ -61,7 +62,8 @@ read_volumes (struct whole *w, const struct req_server *server)
     v->copied_bytes = req_json_count (json, "copied_bytes");
     v->zero_bytes = req_json_count (json, "zero_bytes");
     v->waiting = req_json_count (json, "waiting");
-    v->uri = req_uri_export (server->uri, v->name);
+    uri = json_string_value (json_object_get (json, REQ_SERVER_URI));
+    v->uri = req_uri_export (uri ? uri : server->uri, v->name);
     if (v->uri == NULL)
       return false;
   }
@@ -98,11 +100,37 @@ read_server (struct cowset_status *s, json_t *hello, json_t *answer)
   s->map_bytes = req_json_count (memory, "map_bytes");
 }
 
+/* The volumes of the other servers go to the first one's. */
+static cowset_hresult
+add_others (struct cowset *c, json_t *answer, bool *all_have_store)
+{
+  json_t *volumes = json_object_get (answer, "volumes");
+  const size_t count = c->server_count;
+
+  for (size_t i = 1; i < count; ++i) {
+    CLEANUP_JSON json_t *other = NULL;
+    cowset_hresult hr = req_request (c->servers[i], NULL, &other, "volumes",
+                                     "{}");
+    json_t *volume;
+    size_t k;
+
+    if (COWSET_FAILED (hr))
+      return hr;
+    json_array_foreach (json_object_get (other, "volumes"), k, volume)
+      json_object_set_new (volume, REQ_SERVER_URI,
+                           json_string (c->servers[i]->uri));
+    json_array_extend (volumes, json_object_get (other, "volumes"));
+    *all_have_store &= req_server_has_store (c->servers[i]);
+  }
+  return S_OK;
+}
+
 cowset_hresult
 cowset_get_status (struct cowset *c, struct cowset_status **out)
 {
   CLEANUP_JSON json_t *answer = NULL;
   struct req_server *server;
+  bool all_have_store = true;
   struct whole *w;
   cowset_hresult hr;
 
@@ -110,6 +138,8 @@ cowset_get_status (struct cowset *c, struct cowset_status **out)
     return req_fail_null ("cowset_get_status", c ? "out" : "the object");
   server = c->servers[0];
   hr = req_request (server, NULL, &answer, "status", "{}");
+  if (COWSET_SUCCEEDED (hr))
+    hr = add_others (c, answer, &all_have_store);
   if (COWSET_FAILED (hr))
     return REQ_ONLY (hr, VSS_E_BAD_STATE);
   w = calloc (1, sizeof *w);
@@ -118,6 +148,7 @@ cowset_get_status (struct cowset *c, struct cowset_status **out)
   w->answer = json_incref (answer);
   w->hello = json_incref (server->hello);
   read_server (&w->status, w->hello, answer);
+  w->status.has_store &= all_have_store;
   w->status.uri = req_uri_export (server->uri, "");
   if (w->status.uri == NULL || !read_volumes (w, server)) {
     cowset_status_free (&w->status);

@@ -4,6 +4,7 @@
 #include <config.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -62,4 +63,38 @@ req_uri_export (const char *uri, const char *export_name)
                 query) < 0)
     return NULL;
   return out;
+}
+
+static int
+hex (char c)
+{
+  const char *digits = "0123456789abcdef", *at;
+
+  at = c ? strchr (digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+  return at ? (int) (at - digits) : -1;
+}
+
+char *
+req_uri_volume (const char *uri)
+{
+  const char *at = strstr (uri, "://");
+  char *name, *out;
+  size_t len;
+
+  at = at ? at + 3 : uri;
+  at += strcspn (at, "/?#");
+  at += *at == '/';
+  len = strcspn (at, "?#");
+  name = out = malloc (len + 1);
+  if (name == NULL)
+    return NULL;
+  for (const char *end = at + len; at < end; ++at)
+    if (*at == '%' && hex (at[1]) >= 0 && hex (at[2]) >= 0) {
+      *out++ = (char) (hex (at[1]) * 16 + hex (at[2]));
+      at += 2;
+    }
+    else
+      *out++ = *at;
+  *out = '\0';
+  return name;
 }

@@ -15,4 +15,9 @@ bool req_uri_check (const char *uri);
  */
 char *req_uri_export (const char *uri, const char *export_name);
 
+/* The name of the export at uri, without its escapes.  To be freed; NULL
+ * without memory.
+ */
+char *req_uri_volume (const char *uri);
+
 #endif /* REQ_URI_H */

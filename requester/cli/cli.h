@@ -21,9 +21,14 @@ enum {
   CLI_NO_SET = 125,             /* of run: there was none, or it was lost */
 };
 
+#define CLI_SERVERS_MAX 16
+
 struct cli {
   const char *command;
-  const char *uri;              /* -c or $COWSET_URI, or NULL */
+  const char *uri;              /* the first -c, or $COWSET_URI, or NULL */
+  const char *more[CLI_SERVERS_MAX - 1]; /* the other -c */
+  size_t more_count;
+  bool uri_given;               /* by -c */
   bool json;
   struct cowset *c;             /* once connected */
 };

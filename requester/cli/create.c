@@ -177,18 +177,37 @@ has_writers (uint32_t context)
   return !(context & VSS_VOLSNAP_ATTR_NO_WRITERS);
 }
 
+static bool
+is_uri (const char *volume)
+{
+  return strncmp (volume, "nbd", 3) == 0 && strstr (volume, "://");
+}
+
+/* Whether the set may be one over several servers; such a set does not
+ * last.
+ */
+static bool
+is_several (const struct cli *cli, const struct cli_plan *plan)
+{
+  for (size_t i = 0; i < plan->volume_count; ++i)
+    if (is_uri (plan->volumes[i]))
+      return true;
+  return cli->more_count > 0;
+}
+
 /* The context that was asked for, or the one that suits the server. */
 static int
 choose_context (struct cli *cli, const struct cli_plan *plan,
                 const struct cowset_status *server, uint32_t *context)
 {
   if (plan->context == NULL) {
+    const bool lasts = server->has_store && !is_several (cli, plan);
+
     if (plan->writer_count > 0)
-      *context = server->has_store ? plan->writers_context
-                                   : plan->writers_storeless_context;
+      *context = lasts ? plan->writers_context
+                       : plan->writers_storeless_context;
     else
-      *context = server->has_store ? plan->default_context
-                                   : plan->storeless_context;
+      *context = lasts ? plan->default_context : plan->storeless_context;
     return CLI_DONE;
   }
   if (!cowset_context_parse (plan->context, context) ||
@@ -277,9 +296,11 @@ add_volumes (struct cli *cli, const struct cli_plan *plan,
   cowset_hresult hr = S_OK;
   struct cowset_id snapshot;
 
+  /* Two servers may have volumes of one name. */
   for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < count; ++i)
     hr = cowset_add_to_snapshot_set (
-      cli->c, plan->all ? server->volume[i]->name : plan->volumes[i],
+      cli->c, !plan->all ? plan->volumes[i] : cli->more_count > 0
+        ? server->volume[i]->uri : server->volume[i]->name,
       provider, &snapshot);
   return COWSET_FAILED (hr) ? cli_fail (hr, NULL) : CLI_DONE;
 }
@@ -375,6 +396,10 @@ cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
   if (plan->all ? plan->volume_count > 0 : plan->volume_count == 0)
     return cli_usage (cli, plan->all ? "either --all or VOLUME, not both"
                                      : "which VOLUME? (--all: all of them)");
+  /* A volume's URI names a server, too. */
+  if ((cli->uri == NULL || cli->uri[0] == '\0') && plan->volume_count > 0 &&
+      is_uri (plan->volumes[0]))
+    cli->uri = plan->volumes[0];
   status = cli_connect (cli, NULL);
   if (status != CLI_DONE)
     return status;

@@ -22,13 +22,14 @@ static const char usage[] =
   "  cowset [-c URI] status\n"
   "\n"
   "  -c, --connect URI  the server, as nbd+unix:///?socket=/path or\n"
-  "                     nbd://host:port (default: $COWSET_URI)\n"
+  "                     nbd://host:port (default: $COWSET_URI); given\n"
+  "                     more than once: a set over all of these servers\n"
   "  -j, --json         JSON on standard output, of every command but run\n"
   "  -h, --help         this, or the help of a command\n"
   "  -V, --version      the version\n"
   "\n"
-  "VOLUME is the name of a disk that the server has; SET is an id, a label\n"
-  "(the newest of that label), or \"latest\".\n"
+  "VOLUME is the name of a disk that a server has, or its URI; SET is an id, a\n"
+  "label (the newest of that label), or \"latest\".\n"
   "\n"
   "Exit status: 0 done, 1 failed, 2 wrong usage.\n"
   "More: cowset COMMAND --help; man cowset.\n";
@@ -143,7 +144,14 @@ cli_option (struct cli *cli, int opt)
 {
   switch (opt) {
   case 'c':
-    cli->uri = optarg;
+    if (!cli->uri_given)
+      cli->uri = optarg;
+    else if (cli->more_count < CLI_SERVERS_MAX - 1)
+      cli->more[cli->more_count++] = optarg;
+    else
+      return cli_usage (cli, "-c %s: more than %d servers", optarg,
+                        CLI_SERVERS_MAX);
+    cli->uri_given = true;
     return -1;
   case 'j':
     cli->json = true;

@@ -18,6 +18,8 @@ cli_connect (struct cli *cli, const uint32_t *context)
   if (cli->uri == NULL || *cli->uri == '\0')
     return cli_usage (cli, "no server given: use -c URI or set COWSET_URI");
   hr = cowset_create (cli->uri, &cli->c);
+  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < cli->more_count; ++i)
+    hr = cowset_add_server (cli->c, cli->more[i]);
   if (COWSET_SUCCEEDED (hr))
     hr = cowset_initialize_for_backup (cli->c, NULL);
   if (COWSET_SUCCEEDED (hr) && context)

@@ -329,6 +329,7 @@ raise_rank (struct cowset *c, int rank, enum req_event event,
             struct req_cancel *cancel)
 {
   const struct req_occasion occasion = occasion_of (c);
+  struct req_ending ending = { .end = on_cancel, .opaque = &c->raiser };
   cowset_hresult hr = S_OK;
   bool cancelled;
 
@@ -339,7 +340,7 @@ raise_rank (struct cowset *c, int rank, enum req_event event,
   pthread_mutex_lock (&c->raiser.lock);
   c->raiser.cancelled = false;
   pthread_mutex_unlock (&c->raiser.lock);
-  if (cancel && !req_cancel_begin (cancel, on_cancel, &c->raiser, 0))
+  if (cancel && !req_cancel_begin (cancel, &ending))
     return req_fail (E_ABORT, NULL);
   pthread_mutex_lock (&c->raiser.lock);
   for (size_t i = 0; i < c->writer_count; ++i)
@@ -351,7 +352,7 @@ raise_rank (struct cowset *c, int rank, enum req_event event,
   hr = collect (c, event);
   pthread_mutex_unlock (&c->raiser.lock);
   if (cancel)
-    req_cancel_end (cancel);
+    req_cancel_end (cancel, &ending);
   return cancelled ? req_fail (E_ABORT, NULL) : hr;
 }
 

@@ -3,6 +3,9 @@
  *
  *   chain [--sets N] URI VOLUME...
  *
+ * URI is the server's; a VOLUME may also be a URI of its own, so that the
+ * volumes are of several servers.
+ *
  * One client writes increasing numbers, number k to volume k mod V, each only
  * when the one before has been acknowledged.  Meanwhile sets are taken by
  * libcowset.  Each set must have exactly the numbers 0..M for some M, which
@@ -38,6 +41,7 @@ static _Atomic uint64_t acknowledged; /* so many numbers */
 static _Atomic unsigned taken;  /* sets */
 static uint64_t share;          /* numbers for each of them */
 static _Atomic bool stop;
+static uint64_t longest_hold_ns, sum_hold_ns;
 
 /* A permutation of 0..ROOM-1. */
 static uint64_t
@@ -138,6 +142,9 @@ take_and_check (unsigned sets, uint64_t *words)
     before = atomic_load (&acknowledged);
     k->set = take_set (uri, name, volumes);
     after = atomic_load (&acknowledged);
+    sum_hold_ns += k->set->hold_ns;
+    if (k->set->hold_ns > longest_hold_ns)
+      longest_hold_ns = k->set->hold_ns;
     k->count = count_numbers (k->set, i, words);
     /* One may have been under way. */
     if (k->count < before || k->count > after + 1)
@@ -195,5 +202,7 @@ main (int argc, char **argv)
   printf ("%u sets over %u volumes: each has exactly the numbers up to its "
           "last; %" PRIu64 " were written, the last set has %" PRIu64 "\n",
           sets, volumes, atomic_load (&acknowledged), last);
+  printf ("held for %" PRIu64 " us on average, %" PRIu64 " us at most\n",
+          sum_hold_ns / sets / 1000, longest_hold_ns / 1000);
   return 0;
 }

@@ -79,6 +79,12 @@ now_ns (void)
 
 /* ---- exports */
 
+static bool
+is_uri (const char *export)
+{
+  return strncmp (export, "nbd", 3) == 0 && strstr (export, "://");
+}
+
 struct nbd_handle *
 try_export (const char *uri, const char *export)
 {
@@ -86,7 +92,12 @@ try_export (const char *uri, const char *export)
   const char *query = strchr (uri, '?');
   char *full;
 
-  if (h == NULL || query == NULL
+  if (is_uri (export)) {
+    full = strdup (export);
+    if (h == NULL || full == NULL)
+      fail ("out of memory");
+  }
+  else if (h == NULL || query == NULL
       || asprintf (&full, "%.*s%s%s", (int) (query - uri), uri, export, query)
            < 0)
     fail ("%s: cannot open %s", uri, export);
@@ -137,6 +148,24 @@ read_export (struct nbd_handle *h, uint8_t *buf, uint64_t len)
             cowset_error_message ());                                         \
   } while (0)
 
+static void
+get_hold (struct taken *t, const struct cowset_id *set)
+{
+  struct cowset_object_prop item;
+  struct cowset_enum *sets;
+
+  MUST (cowset_query (t->c, NULL, VSS_OBJECT_NONE, VSS_OBJECT_SNAPSHOT_SET,
+                      &sets));
+  while (cowset_enum_next (sets, 1, &item, NULL) == S_OK)
+    if (cowset_id_equal (&item.u.set->set_id, set)) {
+      t->hold_ns = item.u.set->hold_ns;
+      if ((unsigned) item.u.set->snapshots != t->volumes)
+        fail ("a set of %u volumes has %zu snapshots", t->volumes,
+              item.u.set->snapshots);
+    }
+  cowset_enum_free (sets);
+}
+
 struct taken *
 take_set (const char *uri, const char *const *names, unsigned volumes)
 {
@@ -169,9 +198,10 @@ take_set (const char *uri, const char *const *names, unsigned volumes)
     if (prop->status != VSS_SS_CREATED || !prop->alive)
       fail ("a new snapshot is not alive: %s",
             prop->reason ? prop->reason : "no reason given");
-    t->export[v] = strdup (prop->device);
+    t->export[v] = strdup (is_uri (names[v]) ? prop->uri : prop->device);
     cowset_snapshot_prop_free (prop);
   }
+  get_hold (t, &set);
   return t;
 }
 

@@ -31,6 +31,7 @@ uint64_t now_ns (void);
 /* A handle that is connected to an export of the server at uri, which names
  * no export ("nbd+unix:///?socket=...").
  */
+/* An export may also be a whole URI, of any server; so may a name below. */
 struct nbd_handle *open_export (const char *uri, const char *export);
 /* The same; NULL if nobody serves it. */
 struct nbd_handle *try_export (const char *uri, const char *export);
@@ -44,7 +45,8 @@ struct taken {
   struct cowset *c;
   unsigned volumes;
   char id[37];
-  char *export[SETS_VOLUMES_MAX]; /* "NAME@ID" */
+  char *export[SETS_VOLUMES_MAX]; /* "NAME@ID", or the URI */
+  uint64_t hold_ns;             /* the longest that a server held */
 };
 
 /* A set of all these volumes, in the context that goes with its object. */

@@ -18,5 +18,24 @@ chain ()
   stop_nbdkit
 }
 
+# The same with two volumes each at two servers.
+chain_of_two ()
+{
+  rm -f "$tmp"/v?.img
+  truncate -s 2M "$tmp"/v{0,1,2,3}.img
+  start_nbdkit -n one "$tmp"/v{0,1}.img store-limit=1G
+  start_nbdkit -n two "$tmp"/v{2,3}.img store-limit=1G
+  echo "two servers"
+  # shellcheck disable=SC2154
+  "$tests_builddir/consistency/chain" --sets "$1" "$uri_one" \
+    "$(export_uri v0 one)" "$(export_uri v2 two)" "$(export_uri v1 one)" \
+    "$(export_uri v3 two)"
+  # shellcheck disable=SC2154
+  stop_nbdkit "$nbdkit_pid_one"
+  # shellcheck disable=SC2154
+  stop_nbdkit "$nbdkit_pid_two"
+}
+
 chain "$(scaled 200)"
+chain_of_two "$(scaled 100)"
 chain "$(scaled 40)" io=sync block-size=64K

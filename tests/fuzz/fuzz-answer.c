@@ -40,6 +40,12 @@ lost_fd (struct req_server *server)
 }
 
 static void
+lose (struct req_server *server)
+{
+  (void) server;
+}
+
+static void
 close_server (struct req_server *base)
 {
   struct fuzz_server *server = (struct fuzz_server *) base;
@@ -52,6 +58,7 @@ close_server (struct req_server *base)
 static const struct req_server_ops ops = {
   .call = answer_call,
   .lost_fd = lost_fd,
+  .lose = lose,
   .close = close_server,
 };
 

@@ -4,10 +4,13 @@
 #include <config.h>
 
 #include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fake-server.h"
 #include "protocol/context.h"
+#include "several.h"
 
 static const char provider_id[] = "8f1f0c0a-6d9a-4d43-9c52-c0d5e7a3b001";
 static const char *const volumes[] = { "a", "b", "c" };
@@ -263,7 +266,7 @@ query (struct session *s, json_t *q, json_t **result)
         (context == -1 ||
          proto_context_shows ((uint32_t) context,
                               (uint32_t) json_integer_value (bits))))
-      json_array_append (sets, set);
+      json_array_append_new (sets, json_deep_copy (set));
   }
   *result = json_pack ("{s:o}", "sets", sets);
   return S_OK;
@@ -341,6 +344,22 @@ serve (struct session *s, json_t *q, json_t **result)
                          "1");
     return S_OK;
   }
+  if (strcmp (op, "supported") == 0) {
+    const char *volume = text (q, "volume"), *id = text (q, "provider");
+    const json_int_t context =
+      json_integer_value (json_object_get (q, "context"));
+
+    if (strlen (volume) != 1 || !strchr ("abc", volume[0]))
+      return req_fail (VSS_E_OBJECT_NOT_FOUND, "no such volume");
+    if (id && *id && strcmp (id, provider_id) != 0)
+      return req_fail (VSS_E_PROVIDER_NOT_REGISTERED, "no such provider");
+    *result = json_pack ("{s:b}", "supported",
+                         !(context & (VSS_VOLSNAP_ATTR_PLEX |
+                                      VSS_VOLSNAP_ATTR_TRANSPORTABLE)) &&
+                         (s->f->store ||
+                          !(context & VSS_VOLSNAP_ATTR_PERSISTENT)));
+    return S_OK;
+  }
   return req_fail (E_NOTIMPL, "%s: unknown", op);
 }
 
@@ -360,6 +379,7 @@ end_wait (void *opaque, uint64_t id)
 static bool
 wait_locked (struct session *s, const char *op, struct req_cancel *cancel)
 {
+  struct req_ending ending = { .end = end_wait, .opaque = s, .id = 1 };
   struct fake *f = s->f;
 
   if (strcmp (f->block_op, op) != 0)
@@ -367,7 +387,7 @@ wait_locked (struct session *s, const char *op, struct req_cancel *cancel)
   assert (cancel);
   s->cancelled = false;
   pthread_mutex_unlock (&f->lock);
-  if (!req_cancel_begin (cancel, end_wait, s, 1)) {
+  if (!req_cancel_begin (cancel, &ending)) {
     pthread_mutex_lock (&f->lock);
     return true;
   }
@@ -378,7 +398,7 @@ wait_locked (struct session *s, const char *op, struct req_cancel *cancel)
     pthread_cond_wait (&f->changed, &f->lock);
   f->waiting--;
   pthread_mutex_unlock (&f->lock);
-  req_cancel_end (cancel);
+  req_cancel_end (cancel, &ending);
   pthread_mutex_lock (&f->lock);
   return s->cancelled;
 }
@@ -452,26 +472,48 @@ lost_fd (struct req_server *server)
   return -1;
 }
 
+static void
+lose (struct req_server *server)
+{
+  end_wait (server, 0);
+}
+
 static const struct req_server_ops ops = {
   .call = call,
   .lost_fd = lost_fd,
+  .lose = lose,
   .close = close_session,
 };
 
-struct cowset *
-fake_object (struct fake *f)
+static struct req_server *
+new_session (struct fake *f)
 {
   struct session *s = calloc (1, sizeof *s);
-  struct cowset *c;
+  static _Atomic unsigned count;
 
   assert (s);
   s->base.ops = &ops;
-  s->base.uri = strdup ("nbd+unix:///?socket=/fake");
+  if (asprintf (&s->base.uri, "nbd+unix:///?socket=/fake-%u", count++) == -1)
+    abort ();
   s->base.hello = json_pack ("{s:b, s:s}", "store", (int) f->store,
                              "machine", "fakehost");
   s->f = f;
   s->number = ++f->next_session;
-  if (COWSET_FAILED (req_object_new (&s->base, &c)))
+  return &s->base;
+}
+
+struct cowset *
+fake_object (struct fake *f)
+{
+  struct cowset *c;
+
+  if (COWSET_FAILED (req_object_new (new_session (f), &c)))
     abort ();
   return c;
+}
+
+cowset_hresult
+fake_add (struct cowset *c, struct fake *f)
+{
+  return req_several_take (c, new_session (f));
 }

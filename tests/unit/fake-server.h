@@ -22,6 +22,9 @@ void fake_without_store (struct fake *f);
 /* A new session, and an object over it in state NEW. */
 struct cowset *fake_object (struct fake *f);
 
+/* One more server for an object. */
+cowset_hresult fake_add (struct cowset *c, struct fake *f);
+
 /* The next request of this op fails with hr (and does nothing). */
 void fake_fail (struct fake *f, const char *op, cowset_hresult hr);
 /* The same, with a "result" (consumed) in the answer. */

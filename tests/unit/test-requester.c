@@ -199,6 +199,8 @@ make_call (struct cowset *c, enum req_call call)
     return cowset_initialize_for_backup (c, NULL);
   case CALL_INITIALIZE_FOR_RESTORE:
     return cowset_initialize_for_restore (c, fake_document);
+  case CALL_ADD_SERVER:
+    return cowset_add_server (c, c->servers[0]->uri);
   case CALL_SET_CONTEXT:
     return cowset_set_context (c, VSS_CTX_BACKUP);
   case CALL_SET_RESTORE_STATE:
@@ -337,6 +339,7 @@ static const struct {
   { CALL_GET_WRITER_COMPONENTS,   "-YYYYYYYYY", false },
   { CALL_IS_VOLUME_SUPPORTED,     "-YYYYYYYY-", false },
   { CALL_ADD_WRITER,              "-YY-------", true },
+  { CALL_ADD_SERVER,              "YY--------", false },
   { CALL_SET_LABEL,               "-Y--------", false },
   { CALL_SET_LIMITS,              "-YYY------", false },
 };
@@ -947,7 +950,7 @@ Test (requester, r82_properties)
   OK (cowset_get_snapshot_properties (c, &snapshot, &p));
   cowset_id_format (&set, text);
   snprintf (device, sizeof device, "a@%s", text);
-  snprintf (uri, sizeof uri, "nbd+unix:///%s?socket=/fake", device);
+  snprintf (uri, sizeof uri, "nbd+unix:///%s?socket=/fake-0", device);
   cr_assert (cowset_id_equal (&p->snapshot_id, &snapshot));
   cr_assert (cowset_id_equal (&p->set_id, &set));
   cr_assert_eq (p->snapshots_count, 1);
@@ -1297,4 +1300,177 @@ Test (requester, null_objects_are_refused)
   cowset_enum_free (NULL);
   cowset_snapshot_prop_free (NULL);
   cowset_status_free (NULL);
+}
+
+/* ---------------------------------------------------------- several servers */
+
+static struct fake *second;
+
+static void
+setup_two (void)
+{
+  f = fake_new ();
+  second = fake_new ();
+}
+
+static void
+teardown_two (void)
+{
+  fake_free (f);
+  fake_free (second);
+}
+
+TestSuite (several, .init = setup_two, .fini = teardown_two, .timeout = 60);
+
+/* With a set of volume a of the one and b of the other server. */
+static struct cowset *
+over_two (struct cowset_id *snapshot)
+{
+  struct cowset *c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
+  struct cowset_id set;
+  char uri[64];
+
+  OK (fake_add (c, second));
+  OK (cowset_start_snapshot_set (c, &set));
+  snapshot[0] = add (c, "nbd+unix:///a?socket=/fake-0");
+  snprintf (uri, sizeof uri, "%s", c->servers[1]->uri);
+  cr_assert_str_eq (uri, "nbd+unix:///?socket=/fake-1");
+  snapshot[1] = add (c, "nbd+unix:///%62?socket=/fake-1");
+  return c;
+}
+
+static void
+nothing_anywhere (void)
+{
+  cr_assert_eq (fake_open_sets (f) + fake_open_sets (second), 0);
+  cr_assert_eq (fake_finished_sets (f) + fake_finished_sets (second), 0);
+}
+
+Test (several, one_set_at_both)
+{
+  struct cowset_snapshot_prop *prop;
+  struct cowset_id snapshot[2], left;
+  struct cowset *c = over_two (snapshot);
+  int32_t deleted;
+
+  IS (finished (cowset_do_snapshot_set, c), VSS_S_ASYNC_FINISHED);
+  cr_assert_eq (fake_count (f, "set.commit"), 0);
+  for (int i = 0; i < 2; ++i) {
+    struct fake *each = i ? second : f;
+
+    cr_assert_eq (fake_count (each, "set.hold"), 1);
+    cr_assert_eq (fake_count (each, "set.switch"), 1);
+    cr_assert_eq (fake_finished_sets (each), 1);
+    OK (cowset_get_snapshot_properties (c, &snapshot[i], &prop));
+    cr_assert_str_eq (prop->original_volume, i ? "b" : "a");
+    cr_assert (strstr (prop->uri, i ? "/fake-1" : "/fake-0"));
+    cowset_snapshot_prop_free (prop);
+  }
+  cr_assert_eq (count_of (c, VSS_OBJECT_SNAPSHOT_SET), 1);
+  cr_assert_eq (count_of (c, VSS_OBJECT_SNAPSHOT), 2);
+  OK (cowset_get_snapshot_properties (c, &snapshot[0], &prop));
+  OK (cowset_delete_snapshots (c, &prop->set_id, VSS_OBJECT_SNAPSHOT_SET,
+                               false, &deleted, &left));
+  cowset_snapshot_prop_free (prop);
+  cr_assert_eq (deleted, 2);
+  nothing_anywhere ();
+  cowset_release (c);
+}
+
+/* Wherever the second one fails, nothing is left at the first. */
+Test (several, a_failure_at_one_is_one_of_all)
+{
+  static const struct {
+    const char *op;
+    cowset_hresult hr;
+  } cases[] = {
+    { "set.prepare", VSS_E_INSUFFICIENT_STORAGE },
+    { "set.precommit", VSS_E_PROVIDER_VETO },
+    { "set.hold", VSS_E_HOLD_WRITES_TIMEOUT },
+    { "set.switch", VSS_E_HOLD_WRITES_TIMEOUT },
+    { "set.settle", VSS_E_FLUSH_WRITES_TIMEOUT },
+    { "set.finish", VSS_E_UNEXPECTED_PROVIDER_ERROR },
+  };
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i)
+    for (int where = 0; where < 2; ++where) {
+      struct cowset_id snapshot[2];
+      struct cowset *c;
+
+      teardown_two ();
+      setup_two ();
+      c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
+      OK (fake_add (c, second));
+      OK (cowset_start_snapshot_set (c, &snapshot[0]));
+      for (int k = 0; k < 2; ++k) {
+        char uri[64];
+
+        snprintf (uri, sizeof uri, "nbd+unix:///a?%s",
+                  strchr (c->servers[k]->uri, '?') + 1);
+        snapshot[k] = add (c, uri);
+      }
+      fake_fail (where ? second : f, cases[i].op, cases[i].hr);
+      IS (finished (cowset_do_snapshot_set, c), cases[i].hr);
+      nothing_anywhere ();
+      cowset_release (c);
+    }
+}
+
+Test (several, a_cancel_reaches_all)
+{
+  static const char *const ops[] = {
+    "set.prepare", "set.precommit", "set.hold", "set.switch", "set.settle",
+    "set.finish",
+  };
+
+  for (size_t i = 0; i < sizeof ops / sizeof ops[0]; ++i) {
+    struct cowset_id snapshot;
+    struct cowset_async *async;
+    struct cowset *c;
+    char uri[64];
+
+    teardown_two ();
+    setup_two ();
+    c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
+    OK (fake_add (c, second));
+    OK (cowset_start_snapshot_set (c, &snapshot));
+    for (int k = 0; k < 2; ++k) {
+      snprintf (uri, sizeof uri, "nbd+unix:///a?%s",
+                strchr (c->servers[k]->uri, '?') + 1);
+      add (c, uri);
+    }
+    fake_block (second, ops[i]);
+    OK (cowset_do_snapshot_set (c, &async));
+    fake_await (second);
+    OK (cowset_async_cancel (async));
+    IS (outcome (async), VSS_S_ASYNC_CANCELLED);
+    nothing_anywhere ();
+    cowset_release (c);
+  }
+}
+
+Test (several, which_volume_is_meant)
+{
+  struct cowset *c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
+  struct cowset_id id;
+
+  OK (fake_add (c, second));
+  OK (cowset_start_snapshot_set (c, &id));
+  IS (cowset_add_to_snapshot_set (c, "a", NULL, &id), E_INVALIDARG);
+  IS (cowset_add_to_snapshot_set (c, "nix", NULL, &id),
+      VSS_E_OBJECT_NOT_FOUND);
+  IS (cowset_add_to_snapshot_set (c, "nbd+unix:///a?socket=/no/such/socket",
+                                  NULL, &id), VSS_E_REMOTE_SERVER_UNAVAILABLE);
+  cowset_release (c);
+  nothing_anywhere ();
+}
+
+Test (several, no_more_than_sixteen)
+{
+  struct cowset *c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
+
+  for (int i = 1; i < REQ_SERVERS_MAX; ++i)
+    OK (fake_add (c, second));
+  IS (fake_add (c, second), VSS_E_MAXIMUM_NUMBER_OF_REMOTE_MACHINES_REACHED);
+  cowset_release (c);
 }

@@ -272,6 +272,12 @@ fake_lost_fd (struct req_link *base)
   return -1;
 }
 
+static void
+fake_lose (struct req_link *base)
+{
+  ((struct fake_link *) base)->manner = GONE;
+}
+
 static bool
 fake_is_lost (struct req_link *base)
 {
@@ -303,6 +309,7 @@ static const struct req_link_ops ops = {
   .write = fake_write,
   .read = fake_read,
   .lost_fd = fake_lost_fd,
+  .lose = fake_lose,
   .is_lost = fake_is_lost,
   .is_remote = fake_is_remote,
   .close = fake_close,
