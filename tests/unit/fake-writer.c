@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fake-writer.h"
 
 struct fake_writer {
   struct req_writer base;
   cowset_hresult failure[REQ_EVENT_COUNT];
+  unsigned slow_ms[REQ_EVENT_COUNT];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -21,9 +23,13 @@ static cowset_hresult
 told (struct req_writer *base, enum req_event event)
 {
   struct fake_writer *w = (struct fake_writer *) base;
-  const size_t n = strlen (entries);
+  const unsigned ms = w->slow_ms[event];
+  size_t n;
 
+  nanosleep (&(struct timespec) { ms / 1000, (long) (ms % 1000) * 1000000 },
+             NULL);
   LOCK_FOR_SCOPE (&lock);
+  n = strlen (entries);
   snprintf (entries + n, sizeof entries - n, "%s:%s ", base->name,
             req_event_name (event));
   if (COWSET_FAILED (w->failure[event]))
@@ -121,6 +127,24 @@ fake_writer_fail (struct fake_writer *w, enum req_event event,
                   cowset_hresult failure)
 {
   w->failure[event] = failure;
+}
+
+void
+fake_writer_slow (struct fake_writer *w, enum req_event event, unsigned ms)
+{
+  w->slow_ms[event] = ms;
+}
+
+void
+fake_writer_window (struct fake_writer *w, uint32_t freeze_timeout_ms)
+{
+  w->base.freeze_timeout_ms = freeze_timeout_ms;
+}
+
+void
+fake_writer_transactions (struct fake_writer *w)
+{
+  w->base.transaction_manager = true;
 }
 
 const char *

@@ -25,6 +25,15 @@ void fake_writer_level (struct fake_writer *w,
 void fake_writer_fail (struct fake_writer *w, enum req_event event,
                        cowset_hresult failure);
 
+/* Each of this event takes so long. */
+void fake_writer_slow (struct fake_writer *w, enum req_event event,
+                       unsigned ms);
+
+/* How long it may be frozen. */
+void fake_writer_window (struct fake_writer *w, uint32_t freeze_timeout_ms);
+
+void fake_writer_transactions (struct fake_writer *w);
+
 /* The events that all have been told since fake_log_clear(), as
  * "name:event name:event ", in order; valid until the next event.  The last
  * ones (backup-shutdown) are there after the object is released.
