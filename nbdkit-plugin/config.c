@@ -436,6 +436,7 @@ static const struct {
   { "session-grace", set_session_grace },
   { "control-secret", set_control_secret },
   { "debug-provider", provider_test_config },
+  { "debug-sysfs", nested_config },
   { "store", not_supported },
   { "state-dir", not_supported },
   { "clone-dir", not_supported },

@@ -25,13 +25,6 @@
 #include "protocol/name.h"
 #include "protocol/result.h"
 
-/* A set that a request has in its hands. */
-struct step {
-  struct request *q;
-  struct made *m;
-  char name[16 + PROTO_ID_TEXT_SIZE]; /* "set ID", for messages */
-};
-
 static const char *
 state_text (enum cow_set_state state)
 {
@@ -57,17 +50,15 @@ get_end (struct step *step, char *why, size_t size)
             step->m->ended ? step->m->why : "");
 }
 
-static void
-end_step (struct step *step)
+void
+op_end_step (struct step *step)
 {
   session_unuse_set (step->q->session, step->m, true);
 }
 
-/* Take the set that the request names, for a step that is legal in wanted
- * only.  False after the request has failed.
- */
-static bool
-begin_step (struct step *step, struct request *q, enum cow_set_state wanted)
+bool
+op_begin_step (struct step *step, struct request *q,
+               enum cow_set_state wanted)
 {
   struct proto_id proto;
   struct cow_id id;
@@ -100,7 +91,7 @@ begin_step (struct step *step, struct request *q, enum cow_set_state wanted)
              step->name, state_text (state), state_text (wanted));
   else
     return true;
-  end_step (step);
+  op_end_step (step);
   return false;
 }
 
@@ -280,168 +271,37 @@ op_set_start (struct request *q)
     start_failed (q, text, r, &err);
 }
 
-/* -------------------------------------------------------------------- add */
-
-static void
-add_failed (struct step *step, int r, const struct cow_error *err)
-{
-  cowset_hresult hr;
-
-  switch (r) {
-  case -EBUSY: hr = VSS_E_SNAPSHOT_SET_IN_PROGRESS; break;
-  case -EEXIST: hr = VSS_E_OBJECT_ALREADY_EXISTS; break;
-  case -EDQUOT: hr = VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED; break;
-  case -ENOSPC: hr = VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED; break;
-  case -ENOMEM: hr = E_OUTOFMEMORY; break;
-  case -ECANCELED: hr = E_ABORT; break;
-  default: hr = VSS_E_UNEXPECTED; break;
-  }
-  op_fail_engine (step->q, hr, step->name, r, err);
-}
-
-/* The provider that is named; *out is NULL if none is.  False after the
- * request has failed.
- */
-static bool
-get_provider (struct request *q, struct provider **out)
-{
-  struct proto_id id;
-  char text[PROTO_ID_TEXT_SIZE];
-  bool named;
-
-  *out = NULL;
-  if (!op_opt_id (q, "provider", &id, &named))
-    return false;
-  if (!named || proto_id_is_null (&id))
-    return true;
-  *out = provider_find (&id);
-  if (*out)
-    return true;
-  proto_id_format (&id, text);
-  op_fail (q, VSS_E_PROVIDER_NOT_REGISTERED, "provider %s: there is none of "
-           "that id; leave it out, or ask for the list", text);
-  return false;
-}
-
-static void
-provider_failed (struct request *q, const char *what, const char *volume,
-                 cowset_hresult hr, const struct cow_error *err)
-{
-  op_fail (q, hr, "%s: volume \"%.100s\": %s; %s", what, volume,
-           err->text[0] ? err->text : proto_result_cause (hr),
-           proto_result_advice (hr));
-}
-
-/* The provider has one snapshot more. */
-static void
-count_provider (struct made *m, struct provider *p)
-{
-  unsigned i;
-
-  for (i = 0; i < m->provider_count; ++i)
-    if (m->providers[i].provider == p)
-      break;
-  if (i == m->provider_count)
-    m->providers[m->provider_count++] =
-      (struct made_provider) { .provider = p };
-  m->providers[i].count++;
-}
-
-/* The provider is asked before the volume is claimed: a claim can't be taken
- * back, while a provider has to take it that nothing follows a
- * BeginPrepareSnapshot.
- */
-static void
-add (struct step *step, struct cow_volume *v, struct provider *named,
-     const struct cow_id *snapshot)
-{
-  const char *volume = cow_volume_name (v);
-  struct cow_error err = COW_ERROR_INIT;
-  struct made *m = step->m;
-  struct provider *p;
-  cowset_hresult hr;
-  int r;
-
-  hr = provider_choose (named, volume, m->context, &p, &err);
-  if (COWSET_SUCCEEDED (hr))
-    hr = provider_begin (p, &m->id, snapshot, volume, &err);
-  if (COWSET_FAILED (hr)) {
-    provider_failed (step->q, step->name, volume, hr, &err);
-    return;
-  }
-  r = cow_set_add (m->set, v, snapshot, &err);
-  if (r < 0)
-    add_failed (step, r, &err);
-  else
-    count_provider (m, p);
-}
-
-/* A failure leaves the set as it was. */
-void
-op_set_add (struct request *q)
-{
-  struct proto_id snapshot;
-  struct provider *named;
-  struct cow_volume *v;
-  struct cow_id id;
-  const char *volume;
-  struct step step;
-
-  if (!op_get_text (q, "volume", &volume) ||
-      !op_get_id (q, "snapshot", &snapshot) || !get_provider (q, &named))
-    return;
-  if (proto_id_is_null (&snapshot)) {
-    op_fail (q, E_INVALIDARG, "member \"snapshot\": must not be the null id");
-    return;
-  }
-  if (!begin_step (&step, q, COW_SET_OPEN))
-    return;
-  id = id_to_cow (&snapshot);
-  v = cow_engine_find_volume (engine, volume);
-  if (v)
-    add (&step, v, named, &id);
-  else
-    op_fail (q, VSS_E_OBJECT_NOT_FOUND, "%s: volume \"%.100s\": there is none "
-             "of that name; cowset status lists them", step.name, volume);
-  end_step (&step);
-}
-
-/* Nothing is claimed. */
-void
-op_supported (struct request *q)
-{
-  struct cow_error err = COW_ERROR_INIT;
-  struct provider *named, *p;
-  const char *volume;
-  uint32_t context;
-  cowset_hresult hr;
-
-  if (!op_get_text (q, "volume", &volume) ||
-      !op_get_bits (q, "context", &context) || !get_provider (q, &named))
-    return;
-  if (cow_engine_find_volume (engine, volume) == NULL) {
-    op_fail (q, VSS_E_OBJECT_NOT_FOUND, "volume \"%.100s\": there is none of "
-             "that name; cowset status lists them", volume);
-    return;
-  }
-  hr = provider_choose (named, volume, context, &p, &err);
-  if (hr == VSS_E_VOLUME_NOT_SUPPORTED ||
-      hr == VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER)
-    op_put (q, "supported", json_false ());
-  else if (COWSET_FAILED (hr))
-    provider_failed (q, "supported", volume, hr, &err);
-  else
-    op_put (q, "supported",
-            json_boolean (!proto_context_persistent (context)));
-}
-
 /* ---------------------------------------------------------------- prepare */
+
+/* Once more: it may have become so since the volumes were added. */
+static cowset_hresult
+check_nested (struct running *run)
+{
+  struct cow_set_info info;
+
+  cow_set_info (run->m->set, &info);
+  for (unsigned i = 0; i < info.count; ++i) {
+    struct cow_volume *v = cow_engine_find_volume (engine,
+                                                   info.snapshots[i].volume);
+
+    if (v && nested_origin (cow_volume_path (v))) {
+      cow_error_set (&run->err, -ELOOP, "volume \"%s\": its origin %s lies on "
+                     "a volume that a cowset serves", cow_volume_name (v),
+                     cow_volume_path (v));
+      return VSS_E_NESTED_VOLUME_LIMIT;
+    }
+  }
+  return S_OK;
+}
 
 static cowset_hresult
 run_prepare (struct running *run, uint64_t timeout_ns)
 {
-  cowset_hresult hr = run_phase (run, PROVIDER_END_PREPARE);
+  cowset_hresult hr = check_nested (run);
   uint64_t deadline_ns;
+
+  if (COWSET_SUCCEEDED (hr))
+    hr = run_phase (run, PROVIDER_END_PREPARE);
 
   if (COWSET_FAILED (hr))
     return hr;
@@ -460,12 +320,12 @@ op_set_prepare (struct request *q)
   struct step step;
 
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
-      !begin_step (&step, q, COW_SET_OPEN))
+      !op_begin_step (&step, q, COW_SET_OPEN))
     return;
   hr = op_wait (q, step.m, run_prepare, timeout_ms * COW_NS_PER_MS, &err);
   if (COWSET_FAILED (hr))
     fail_step (&step, hr, &err);
-  end_step (&step);
+  op_end_step (&step);
 }
 
 /* ------------------------------------------------- hold, switch, commit */
@@ -484,7 +344,7 @@ do_step (struct request *q, enum cow_set_state wanted,
   cowset_hresult hr;
   struct step step;
 
-  if (!op_opt_ms (q, "hold_ms", &limit_ms) || !begin_step (&step, q, wanted))
+  if (!op_opt_ms (q, "hold_ms", &limit_ms) || !op_begin_step (&step, q, wanted))
     return;
   limit_ms = COW_MIN (limit_ms, settings.hold_limit_ms);
   hr = (has_phases (step.m) ? op_wait : op_now)
@@ -496,7 +356,7 @@ do_step (struct request *q, enum cow_set_state wanted,
     op_put (q, "created", op_number (info.created_wall_ns));
     op_put (q, "hold_ns", op_number (info.hold_ns));
   }
-  end_step (&step);
+  op_end_step (&step);
 }
 
 /* Once, with the first of precommit, hold and commit. */
@@ -613,7 +473,7 @@ op_set_settle (struct request *q)
   struct step step;
 
   if (!op_opt_ms (q, "timeout_ms", &timeout_ms) ||
-      !begin_step (&step, q, COW_SET_SWITCHED))
+      !op_begin_step (&step, q, COW_SET_SWITCHED))
     return;
   hr = op_wait (q, step.m, run_settle, timeout_ms * COW_NS_PER_MS, &err);
   if (COWSET_FAILED (hr))
@@ -622,7 +482,7 @@ op_set_settle (struct request *q)
     cow_set_info (step.m->set, &info);
     op_put (q, "settle_ns", op_number (info.settle_ns));
   }
-  end_step (&step);
+  op_end_step (&step);
 }
 
 static cowset_hresult
@@ -642,7 +502,7 @@ op_set_finish (struct request *q)
   cowset_hresult hr = S_OK;
   struct step step;
 
-  if (!begin_step (&step, q, COW_SET_SETTLED))
+  if (!op_begin_step (&step, q, COW_SET_SETTLED))
     return;
   if (has_phases (step.m))
     hr = op_wait (q, step.m, run_finish, 0, &err);
@@ -654,7 +514,7 @@ op_set_finish (struct request *q)
     made_finished (q->session, step.m);
     nbdkit_debug ("%s: finished", step.name);
   }
-  end_step (&step);
+  op_end_step (&step);
 }
 
 /* ------------------------------------------------------------------ abort */

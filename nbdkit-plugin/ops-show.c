@@ -124,7 +124,8 @@ show_snapshot (const struct cow_set_info *set,
   json_object_set_new (o, "volume", op_text (snapshot->volume));
   json_object_set_new (o, "size", op_number (snapshot->size_bytes));
   json_object_set_new (o, "attributes", op_number (set->attributes));
-  json_object_set_new (o, "provider", op_proto_id (&provider_of (&snapshot->id)->id));
+  json_object_set_new (o, "provider",
+                       op_proto_id (&provider_of (&snapshot->id)->id));
   json_object_set_new (o, "state", json_integer (VSS_SS_CREATED));
   json_object_set_new (o, "device", op_text (device));
   json_object_set_new (o, "alive", json_boolean (alive));

@@ -77,7 +77,6 @@ void op_status (struct request *q);
 void op_query (struct request *q);
 void op_delete (struct request *q);
 void op_providers (struct request *q);
-void op_supported (struct request *q);
 
 /* ops-wait.c */
 
@@ -117,8 +116,27 @@ cowset_hresult op_now (struct request *q, struct made *m,
                        uint64_t arg_ns, struct cow_error *err);
 
 /* ops-set.c */
+
+/* A set that a request has in its hands. */
+struct step {
+  struct request *q;
+  struct made *m;
+  char name[16 + PROTO_ID_TEXT_SIZE]; /* "set ID", for messages */
+};
+
+/* Take the set that the request names, for a step that is legal in wanted
+ * only.  False after the request has failed.
+ */
+bool op_begin_step (struct step *step, struct request *q,
+                    enum cow_set_state wanted);
+void op_end_step (struct step *step);
+
 void op_set_start (struct request *q);
+
+/* ops-add.c */
 void op_set_add (struct request *q);
+void op_supported (struct request *q);
+
 void op_set_prepare (struct request *q);
 void op_set_precommit (struct request *q);
 void op_set_commit (struct request *q);

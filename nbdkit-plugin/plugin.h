@@ -5,11 +5,13 @@
  *   config.c    parameters, into `settings`
  *   exports.c   names: the list, and what is behind each
  *   serve.c     NBD requests on volumes and snapshots
+ *   nested.c    origins that lie on a volume of a cowset
  *   access.c    who may use the control channel
  *   control.c   NBD requests on @control: slots and frames
  *   sessions.c  requesters, and their end;  made.c: the sets they make
  *   pool.c      the threads that do what requesters ask for
- *   ops.c       what they ask for;  also ops-show.c, ops-set.c, ops-wait.c
+ *   ops.c       what they ask for;  also ops-show.c, ops-add.c,
+ *               ops-set.c, ops-wait.c
  *   provider.c  who makes snapshots;  provider-test.c: for tests
  *
  * Callbacks of nbdkit run in its threads, many at once; the locks are listed
@@ -146,6 +148,15 @@ int serve_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags);
 int serve_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags);
 int serve_extents (void *handle, uint32_t count, uint64_t offset,
                    uint32_t flags, struct nbdkit_extents *extents);
+
+/* ---------------------------------------------------------------- nested */
+
+/* Whether the origin lies, through whatever is between, on a volume that a
+ * cowset on this host serves.  May wait for a few seconds.
+ */
+bool nested_origin (const char *path);
+/* debug-sysfs=DIR, instead of /sys. */
+int nested_config (const char *key, const char *value);
 
 /* ---------------------------------------------------------------- access */
 

@@ -27,8 +27,8 @@ cow_is_supported (struct provider *p, const char *volume, uint32_t context,
   *supported = !(context & (VSS_VOLSNAP_ATTR_PLEX |
                             VSS_VOLSNAP_ATTR_TRANSPORTABLE));
   if (!*supported)
-    cow_error_set (why, -EREMOTEIO, "provider cow makes no %s snapshots; leave that "
-                   "attribute out of the context",
+    cow_error_set (why, -EREMOTEIO, "provider cow makes no %s snapshots; "
+                   "leave that attribute out of the context",
                    context & VSS_VOLSNAP_ATTR_PLEX ? "plex" :
                    "transportable");
   return S_OK;
