@@ -283,6 +283,10 @@ enum cowset_component_type {
 #define VSS_BREAKEX_FLAG_REVERT_IDENTITY_ALL UINT32_C (0x004)
 #define VSS_BREAKEX_FLAG_REVERT_IDENTITY_NONE UINT32_C (0x008)
 
+/* Sizes of a differential area. */
+#define VSS_ASSOC_NO_MAX_SPACE UINT64_MAX
+#define VSS_ASSOC_REMOVE UINT64_C (0)
+
 #define VSS_INFINITE UINT32_C (0xffffffff) /* of a wait: without limit */
 
 #endif /* COWSET_CODES_H */

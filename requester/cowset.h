@@ -780,6 +780,32 @@ cowset_hresult cowset_expose_snapshot (struct cowset *c,
 cowset_hresult cowset_unexpose_snapshot (struct cowset *c,
                                          const struct cowset_id *snapshot);
 
+/* ------------------------------------------------------ where old data goes */
+
+/* Give a volume a differential area.  Each has one already: its server's store,
+ * which is why there is no argument for where it is to be.
+ *
+ * max_bytes  1 MiB or more; VSS_ASSOC_NO_MAX_SPACE: without limit
+ *
+ * In any state.  VSS: AddDiffArea.  Returns E_INVALIDARG, or
+ *   VSS_E_OBJECT_ALREADY_EXISTS  it has
+ *   VSS_E_VOLUME_NOT_SUPPORTED   there is no such volume
+ */
+cowset_hresult cowset_add_diff_area (struct cowset *c, const char *volume,
+                                     uint64_t max_bytes);
+
+/* Change the most that a volume's old data may take, or (VSS_ASSOC_REMOVE) take
+ * its area away.  In any state.  VSS: ChangeDiffAreaMaximumSize.  Returns
+ * E_INVALIDARG, or
+ *   VSS_E_VOLUME_IN_USE     it cannot be taken away from the volume's snapshots
+ *   VSS_E_PROVIDER_VETO     the store is of all the server's volumes, and its
+ *                           size is the store-limit= that it was started with
+ *   VSS_E_OBJECT_NOT_FOUND  there is no such volume
+ */
+cowset_hresult
+cowset_change_diff_area_maximum_size (struct cowset *c, const char *volume,
+                                      uint64_t max_bytes);
+
 /* -------------------------------------------------------------- the server */
 
 /* Beyond VSS: a volume that the server has. */

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "object.h"
+#include "several.h"
 #include "props.h"
 #include "protocol/context.h"
 
@@ -150,6 +150,8 @@ cowset_query_revert_status (struct cowset *c, const char *volume,
                             struct cowset_async **async)
 {
   CLEANUP_JSON json_t *answer = NULL;
+  CLEANUP_FREE char *name = NULL;
+  struct req_server *server;
   cowset_hresult hr;
 
   if (c == NULL || volume == NULL || async == NULL)
@@ -158,10 +160,12 @@ cowset_query_revert_status (struct cowset *c, const char *volume,
                      volume == NULL ? "volume" : "async");
   hr = req_check_state (c, CALL_QUERY_REVERT_STATUS);
   if (COWSET_SUCCEEDED (hr))
-    hr = req_request (c->servers[0], NULL, &answer, "volumes", "{}");
+    hr = req_several_find (c, volume, false, &server, &name);
+  if (COWSET_SUCCEEDED (hr))
+    hr = req_request (server, NULL, &answer, "volumes", "{}");
   if (COWSET_FAILED (hr))
-    return REQ_ONLY (hr, VSS_E_BAD_STATE);
-  if (!req_has_volume (answer, volume))
+    return REQ_ONLY (hr, VSS_E_BAD_STATE, VSS_E_OBJECT_NOT_FOUND);
+  if (!req_has_volume (answer, name))
     return req_fail (VSS_E_OBJECT_NOT_FOUND,
                      "%s: the server has no volume of this name", volume);
   return req_fail (E_NOTIMPL, "QueryRevertStatus: no provider can revert");

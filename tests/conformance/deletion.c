@@ -302,6 +302,39 @@ row_113 (void)
   cowset_release (c);
 }
 
+static void
+row_110 (void)
+{
+  struct cowset *c = init_b ("plain"), *snapshots;
+
+  /* Without snapshots it is refused as well, but not for them. */
+  IS (cowset_change_diff_area_maximum_size (c, "a", VSS_ASSOC_REMOVE),
+      VSS_E_PROVIDER_VETO);
+  snapshots = made ("plain", VSS_CTX_FILE_SHARE_BACKUP, NULL);
+  IS (cowset_change_diff_area_maximum_size (c, "a", VSS_ASSOC_REMOVE),
+      VSS_E_VOLUME_IN_USE);
+  IS (cowset_change_diff_area_maximum_size (c, "none", VSS_ASSOC_REMOVE),
+      VSS_E_OBJECT_NOT_FOUND);
+  IS (cowset_change_diff_area_maximum_size (c, "a", 4096), E_INVALIDARG);
+  cowset_release (snapshots);
+  cowset_release (c);
+}
+
+static void
+row_111 (void)
+{
+  struct cowset *c = init_b ("plain");
+
+  IS (cowset_add_diff_area (c, "a", UINT64_C (320) << 20),
+      VSS_E_OBJECT_ALREADY_EXISTS);
+  IS (cowset_add_diff_area (c, "a", VSS_ASSOC_NO_MAX_SPACE),
+      VSS_E_OBJECT_ALREADY_EXISTS);
+  IS (cowset_add_diff_area (c, "none", VSS_ASSOC_NO_MAX_SPACE),
+      VSS_E_VOLUME_NOT_SUPPORTED);
+  IS (cowset_add_diff_area (c, "a", 4096), E_INVALIDARG);
+  cowset_release (c);
+}
+
 #define FSRVP "MS-FSRVP is no part of this product"
 
 const struct row deletion_rows[] = {
@@ -331,10 +364,10 @@ const struct row deletion_rows[] = {
   { 109, NOW, "exposed: UnexposeSnapshot twice: S_OK, OBJECT_NOT_FOUND",
     row_109, "no provider exposes: PROVIDER_VETO, then OBJECT_NOT_FOUND",
     NULL },
-  { 110, OPEN, "snapshots there: ChangeDiffAreaMaximumSize (0): "
-    "VOLUME_IN_USE", NULL, "needs calls on store-limit", NULL },
-  { 111, OPEN, "association exists: AddDiffArea: OBJECT_ALREADY_EXISTS", NULL,
-    "needs calls on store-limit", NULL },
+  { 110, REAL, "snapshots there: ChangeDiffAreaMaximumSize (0): "
+    "VOLUME_IN_USE", row_110, NULL, NULL },
+  { 111, REAL, "association exists: AddDiffArea: OBJECT_ALREADY_EXISTS",
+    row_111, NULL, NULL },
   { 112, REAL, "store full, two snapshots, protect=origin: the oldest goes, "
     "the newer one is usable, the write succeeds", row_112, NULL, NULL },
   { 113, REAL, "store full, protect=snapshot: the write fails, the snapshot "
