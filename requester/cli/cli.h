@@ -77,6 +77,11 @@ void cli_say (const char *format, ...)
  */
 int cli_fail (cowset_hresult hr, const char *message);
 
+/* The code of the last cli_fail(); S_OK: there was none since this was called
+ * before.
+ */
+cowset_hresult cli_take_failure (void);
+
 /* -------------------------------------------------------------- connecting */
 
 /* Connect to the server and initialise for a backup in this context (NULL:
@@ -111,6 +116,8 @@ struct cli_plan {
   uint32_t storeless_context;   /* ... and without one */
   uint32_t writers_context, writers_storeless_context; /* with --writer */
   bool auto_release_only;
+  bool retry;
+  const char *retry_after;      /* seconds, as given; NULL: ten minutes */
   const char *writers[CLI_WRITERS_MAX];
   size_t writer_count;
   const char *writer_failure;   /* "fail" or "continue"; NULL: fail */
@@ -119,7 +126,7 @@ struct cli_plan {
 
 /* Options of create and run. */
 #define CLI_PLAN_SHORT_OPTIONS "l:x:p:aw:"
-enum { CLI_OPT_WRITER_FAILURE = 1000, CLI_OPT_FREEZE_TIMEOUT };
+enum { CLI_OPT_WRITER_FAILURE = 1000, CLI_OPT_FREEZE_TIMEOUT, CLI_OPT_RETRY };
 #define CLI_PLAN_LONG_OPTIONS                   \
   { "label", required_argument, NULL, 'l' },    \
   { "context", required_argument, NULL, 'x' },  \
@@ -127,7 +134,8 @@ enum { CLI_OPT_WRITER_FAILURE = 1000, CLI_OPT_FREEZE_TIMEOUT };
   { "all", no_argument, NULL, 'a' },            \
   { "writer", required_argument, NULL, 'w' },   \
   { "writer-failure", required_argument, NULL, CLI_OPT_WRITER_FAILURE }, \
-  { "freeze-timeout", required_argument, NULL, CLI_OPT_FREEZE_TIMEOUT }
+  { "freeze-timeout", required_argument, NULL, CLI_OPT_FREEZE_TIMEOUT }, \
+  { "retry", optional_argument, NULL, CLI_OPT_RETRY }
 /* Whether opt was one of them. */
 bool cli_plan_option (struct cli_plan *plan, int opt);
 

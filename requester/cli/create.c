@@ -38,6 +38,10 @@ cli_plan_option (struct cli_plan *plan, int opt)
     return true;
   case CLI_OPT_WRITER_FAILURE: plan->writer_failure = optarg; return true;
   case CLI_OPT_FREEZE_TIMEOUT: plan->freeze_timeout = optarg; return true;
+  case CLI_OPT_RETRY:
+    plan->retry = true;
+    plan->retry_after = optarg;
+    return true;
   default: return false;
   }
 }
@@ -383,24 +387,17 @@ look_up (struct cli *cli, const struct cowset_id *set,
                    "was made");
 }
 
-int
-cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
-              uint32_t *context, struct cowset_enum **sets,
-              const struct cowset_set_prop **set)
+/* One try, with an object of its own. */
+static int
+try_to_make (struct cli *cli, const struct cli_plan *plan, int signals,
+             uint32_t *context, struct cowset_enum **sets,
+             const struct cowset_set_prop **set)
 {
   struct cowset_status *server;
   struct cowset_id id;
   cowset_hresult hr;
-  int status;
+  int status = cli_connect (cli, NULL);
 
-  if (plan->all ? plan->volume_count > 0 : plan->volume_count == 0)
-    return cli_usage (cli, plan->all ? "either --all or VOLUME, not both"
-                                     : "which VOLUME? (--all: all of them)");
-  /* A volume's URI names a server, too. */
-  if ((cli->uri == NULL || cli->uri[0] == '\0') && plan->volume_count > 0 &&
-      is_uri (plan->volumes[0]))
-    cli->uri = plan->volumes[0];
-  status = cli_connect (cli, NULL);
   if (status != CLI_DONE)
     return status;
   hr = cowset_get_status (cli->c, &server);
@@ -412,6 +409,69 @@ cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
   cowset_status_free (server);
   if (status == CLI_DONE)
     status = look_up (cli, &id, sets, set);
+  return status;
+}
+
+/* VSS's advice for failures that pass: wait ten minutes, repeat, three times
+ * at most.  A requester of VSS begins with a new object each time.
+ */
+#define RETRIES 3
+#define RETRY_AFTER_S 600
+
+static int
+parse_retry (struct cli *cli, const char *text, unsigned *seconds)
+{
+  char *end;
+
+  *seconds = RETRY_AFTER_S;
+  if (text == NULL)
+    return CLI_DONE;
+  errno = 0;
+  *seconds = (unsigned) strtoul (text, &end, 10);
+  if (errno || *text < '0' || *text > '9' || *end || *seconds > 86400)
+    return cli_usage (cli, "--retry=%s: seconds, from 0 to 86400", text);
+  return CLI_DONE;
+}
+
+/* False if a signal ends the wait. */
+static bool
+wait_to_retry (unsigned seconds, unsigned attempt, int signals)
+{
+  struct pollfd fd = { .fd = signals, .events = POLLIN };
+
+  cli_say ("trying again in %u s (%u of %d)", seconds, attempt, RETRIES);
+  while (poll (&fd, 1, (int) seconds * 1000) > 0)
+    if (ending (signals))
+      return false;
+  return true;
+}
+
+int
+cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
+              uint32_t *context, struct cowset_enum **sets,
+              const struct cowset_set_prop **set)
+{
+  unsigned seconds;
+  int status = parse_retry (cli, plan->retry_after, &seconds);
+
+  if (status != CLI_DONE)
+    return status;
+  if (plan->all ? plan->volume_count > 0 : plan->volume_count == 0)
+    return cli_usage (cli, plan->all ? "either --all or VOLUME, not both"
+                                     : "which VOLUME? (--all: all of them)");
+  /* A volume's URI names a server, too. */
+  if ((cli->uri == NULL || cli->uri[0] == '\0') && plan->volume_count > 0 &&
+      is_uri (plan->volumes[0]))
+    cli->uri = plan->volumes[0];
+  status = try_to_make (cli, plan, signals, context, sets, set);
+  for (unsigned i = 1; status == CLI_FAILED && plan->retry && i <= RETRIES &&
+         cowset_result_retry (cli_take_failure ()) == COWSET_RETRY_LATER; ++i) {
+    cowset_release (cli->c);
+    cli->c = NULL;
+    if (!wait_to_retry (seconds, i, signals))
+      return CLI_FAILED;
+    status = try_to_make (cli, plan, signals, context, sets, set);
+  }
   return status;
 }
 

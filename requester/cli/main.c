@@ -62,6 +62,8 @@ static const struct command {
     "  -x, --context C      backup, file-share-backup (both until the command\n"
     "                       ends), nas-rollback, app-rollback (both lasting)\n"
     "  -p, --provider P     name or id; default: the server's choice\n"
+    "      --retry[=S]      after a failure that may pass wait ten minutes (or\n"
+    "                       S seconds) and try again, three times at most\n"
     WRITER_HELP },
   { "run", cli_run,
     "cowset [-c URI] run [OPTION]... VOLUME... -- COMMAND [ARGUMENT]...\n"
@@ -80,6 +82,8 @@ static const struct command {
     "  -l, --label LABEL    a name for the set\n"
     "  -x, --context C      backup or file-share-backup\n"
     "  -p, --provider P     name or id; default: the server's choice\n"
+    "      --retry[=S]      after a failure that may pass wait ten minutes (or\n"
+    "                       S seconds) and try again, three times at most\n"
     WRITER_HELP
     "\n"
     "Signals are passed on.  Exit status: the command's (128 + N if signal N\n"

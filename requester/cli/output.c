@@ -38,12 +38,24 @@ cli_say (const char *format, ...)
   fputc ('\n', stderr);
 }
 
+static cowset_hresult last_failure = S_OK;
+
+cowset_hresult
+cli_take_failure (void)
+{
+  const cowset_hresult hr = last_failure;
+
+  last_failure = S_OK;
+  return hr;
+}
+
 int
 cli_fail (cowset_hresult hr, const char *message)
 {
   const char *name = cowset_result_name (hr);
   const char *advice = cowset_result_advice (hr);
 
+  last_failure = hr;
   if (message == NULL)
     message = cowset_error_message ();
   if (*message == '\0')
