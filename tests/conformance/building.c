@@ -141,6 +141,20 @@ row_45 (void)
   cowset_release (first);
 }
 
+/* The set has the volume that the other one's disk lies on. */
+static void
+row_46 (void)
+{
+  struct cowset *c = in_context ("plain", VSS_CTX_FILE_SHARE_BACKUP);
+  struct cowset_id set;
+
+  OK (cowset_add_server (c, server_uri ("nested")));
+  OK (cowset_start_snapshot_set (c, &set));
+  add (c, "a");
+  IS (add_result (c, "inner", NULL), VSS_E_NESTED_VOLUME_LIMIT);
+  cowset_release (c);
+}
+
 static void
 row_47 (void)
 {
@@ -259,8 +273,8 @@ const struct row building_rows[] = {
   { 44, REAL, "at its limit: AddToSnapshotSet: MAXIMUM_NUMBER_OF_SNAPSHOTS",
     row_44, NULL, NULL },
   { 45, REAL, "at its limit: IsVolumeSupported: TRUE", row_45, NULL, NULL },
-  { 46, OPEN, "a nested device and its host: NESTED_VOLUME_LIMIT", NULL,
-    "needs nested origins to be recognised", NULL },
+  { 46, REAL, "a nested device and its host: NESTED_VOLUME_LIMIT",
+    row_46, NULL, NULL },
   { 47, REAL, "the provider refuses: AddToSnapshotSet: PROVIDER_VETO", row_47,
     NULL, NULL },
   { 48, REAL, "no SetBackupState: PrepareForBackup: BAD_STATE", row_48, NULL,

@@ -58,6 +58,21 @@ done
 nbdkit_pids="$nbdkit_pids $pid"
 export "SERVER_tcp=nbd://127.0.0.1:$port"
 
+# The volume "inner" lies on a disk of the server "plain": the folder stands for
+# /sys, a process that was called as nbd-client is for that.
+numbers=$(stat -c %d "$tmp")
+numbers=$((numbers >> 8 & 0xfff)):$((numbers & 0xff | numbers >> 12 & 0xfff00))
+mkdir -p "$tmp/sys/dev/block/$numbers/slaves/nbd0" "$tmp/sys/dev/block/43:0"
+echo 43:0 >"$tmp/sys/dev/block/$numbers/slaves/nbd0/dev"
+# shellcheck disable=SC2154
+"$python" -c 'import time; time.sleep(1000)' -unix "$sock_plain" /dev/nbd0 &
+client=$!
+at_exit "kill $client 2>/dev/null"
+echo $client >"$tmp/sys/dev/block/43:0/pid"
+truncate -s 1M "$tmp/inner.img"
+start_nbdkit -n nested "$tmp/inner.img" debug-sysfs="$tmp/sys"
+export_server nested
+
 # Where syncs wait while the file is there.
 export SLOW_SYNC=$tmp/slow-sync
 slow=$tests_builddir/.libs/libslow-sync.so
