@@ -330,7 +330,8 @@ enum cowset_writer_policy {
                                  * does not identify itself takes no part */
   COWSET_WRITERS_REQUIRED,      /* any failure up to the thaw fails it */
   COWSET_WRITERS_OPTIONAL,      /* none does; the set says that it is only
-                                 * crash-consistent */
+                                 * crash-consistent.  One that does not
+                                 * identify itself is listed nevertheless */
 };
 
 /* Before cowset_gather_writer_metadata(); COWSET_WRITERS_AS_VSS else.

@@ -155,7 +155,9 @@ gather (struct cowset_async *async, void *opaque)
   for (size_t i = 0; i < c->writer_count; ++i) {
     struct req_writer *w = c->writers[i];
 
-    w->takes_part = req_writer_state (w, NULL, NULL) == VSS_WS_STABLE &&
+    /* One that may fail is listed with its failure. */
+    w->takes_part = (req_writer_state (w, NULL, NULL) == VSS_WS_STABLE ||
+                     c->writer_policy == COWSET_WRITERS_OPTIONAL) &&
                     enabled (&c->filter, w);
   }
   LOCK_FOR_SCOPE (&c->lock);

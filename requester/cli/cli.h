@@ -44,6 +44,7 @@ int cli_list (struct cli *cli, int argc, char *argv[]);
 int cli_info (struct cli *cli, int argc, char *argv[]);
 int cli_delete (struct cli *cli, int argc, char *argv[]);
 int cli_status (struct cli *cli, int argc, char *argv[]);
+int cli_writers (struct cli *cli, int argc, char *argv[]);
 
 /* Options that every command takes: the short and the long ones for
  * getopt_long(), to put in front of a command's own, and what to do with one.
@@ -155,6 +156,16 @@ int cli_add_writers (struct cli *cli, const struct cli_plan *plan);
 int cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
                   uint32_t *context, struct cowset_enum **sets,
                   const struct cowset_set_prop **set);
+
+/* Run one asynchronous call of the object to its end, without regard to
+ * signals.  CLI_DONE, or the exit status after a message.
+ */
+int cli_run_async (struct cli *cli,
+                   cowset_hresult (*call) (struct cowset *c,
+                                           struct cowset_async **async));
+
+/* Say which writers have failed, and why; whether none has. */
+bool cli_report_writers (struct cli *cli);
 
 /* Tell the writers, if the context has some, that the backup was made.  A
  * failure is said.

@@ -323,6 +323,14 @@ run_async (struct cli *cli,
                             : wait_for (async, signals);
 }
 
+int
+cli_run_async (struct cli *cli,
+               cowset_hresult (*call) (struct cowset *c,
+                                       struct cowset_async **async))
+{
+  return run_async (cli, call, -1);
+}
+
 /* What a requester of VSS does, in its order. */
 static int
 make_set (struct cli *cli, const struct cli_plan *plan, int signals,
@@ -357,6 +365,9 @@ make_set (struct cli *cli, const struct cli_plan *plan, int signals,
     status = run_async (cli, cowset_prepare_for_backup, signals);
   if (status == CLI_DONE)
     status = run_async (cli, cowset_do_snapshot_set, signals);
+  if (status == CLI_DONE && plan->writer_count > 0 &&
+      !cli_report_writers (cli))
+    cli_say ("the set was made nevertheless");
   return status;
 }
 

@@ -20,6 +20,7 @@ static const char usage[] =
   "  cowset [-c URI] info SET\n"
   "  cowset [-c URI] delete SET...\n"
   "  cowset [-c URI] status\n"
+  "  cowset [-c URI] writers [--try] WRITER...\n"
   "\n"
   "  -c, --connect URI  the server, as nbd+unix:///?socket=/path or\n"
   "                     nbd://host:port (default: $COWSET_URI); given\n"
@@ -108,6 +109,15 @@ static const struct command {
     "cowset [-c URI] status [--json]\n"
     "\n"
     "The server, its volumes, and the store of their snapshots.\n" },
+  { "writers", cli_writers,
+    "cowset [-c URI] writers [--try] [--json] WRITER...\n"
+    "\n"
+    "What these writers say of themselves: exec:DIR, fsfreeze:MOUNT-POINT,\n"
+    "qga:SOCKET.\n"
+    "\n"
+    "  -t, --try            freeze and thaw them once, without a set\n"
+    "      --freeze-timeout SECONDS\n"
+    "                       how long a writer may be frozen (60)\n" },
 };
 
 static const struct command *
@@ -125,7 +135,7 @@ is_later (const char *name)
 {
   static const char *const later[] = {
     "backup", "break", "diff", "expose", "resolve", "restore", "revert",
-    "scrub", "unexpose", "verify", "writers",
+    "scrub", "unexpose", "verify",
   };
 
   for (size_t i = 0; i < sizeof later / sizeof later[0]; ++i)

@@ -6,6 +6,8 @@
 . "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
 . "$tests_srcdir/e2e/writers.sh"
 
+requires jq
+
 truncate -s 4M "$tmp/a.img"
 start_nbdkit "$tmp/a.img"
 export COWSET_URI=$uri
@@ -81,6 +83,30 @@ for event in post-snapshot backup-complete; do
   run_set 0
   ! has_seen app abort || fail "$event: abort"
 done
+
+# What the set's maker is told of those that failed.
+forget
+echo 1 >"$tmp/fail.app.freeze"
+run_set 0 --writer-failure continue
+grep -q 'writer app: failed-at-freeze: .*as the test wants it' "$tmp/err" ||
+  fail "$(cat "$tmp/err")"
+
+# Without a set.
+forget
+"$cowset" writers --try --json "exec:$tmp/hooks" >"$tmp/out"
+jq -e 'length == 2 and .[0].name == "app" and .[1].level == "system" and
+       all(.[]; .state == "stable" and .failure == "")' "$tmp/out" >/dev/null ||
+  fail "$(cat "$tmp/out")"
+saw app "$all"
+forget
+echo 75 >"$tmp/fail.other.freeze"
+status=0
+"$cowset" writers --try --json "exec:$tmp/hooks" >"$tmp/out" || status=$?
+[ "$status" = 1 ] || fail "writers --try: $status"
+jq -e '.[1].state == "failed-at-freeze" and
+       .[1].failure == "VSS_E_WRITERERROR_RETRYABLE" and
+       .[0].state == "stable"' "$tmp/out" >/dev/null || fail "$(cat "$tmp/out")"
+! has_seen app abort || fail "app was aborted"
 
 # Late: killed, and told to abort.
 forget
