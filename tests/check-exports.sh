@@ -41,4 +41,12 @@ cpp -P -I"$top_srcdir/protocol" "$header" 2>/dev/null | tr '\n' ' ' |
 if ! diff -u "$tmp/header" "$tmp/library"; then
   fail "cowset.h (-) and libcowset.so (+) differ"
 fi
+
+# And in the manual, in its list of functions.
+sed -n '/^=head1 FUNCTIONS/,/^=head1 FAILURE/p' \
+  "$top_srcdir/requester/libcowset.pod" |
+  sed -n 's/^ \(cowset_[a-z0-9_]*\).*/\1/p' | sort >"$tmp/manual"
+if ! diff -u "$tmp/manual" "$tmp/library"; then
+  fail "FUNCTIONS in libcowset(3) (-) and libcowset.so (+) differ"
+fi
 echo "$(wc -l <"$tmp/library") functions of libcowset, $(wc -l <"$tmp/plugin") names of the plugin"
