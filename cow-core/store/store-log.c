@@ -827,10 +827,11 @@ cow_log_checkpoint (struct cow_store *s)
   if (rc == 0) {
     s->log.must_checkpoint = false;
     s->log.room_after = cow_journal_room (s->journal);
-    cow_mutex_lock (&s->lock);
-    s->lap = cow_journal_lap (s->journal);
-    cow_mutex_unlock (&s->lock);
   }
+  /* Also of one that failed: it may be complete in the file. */
+  cow_mutex_lock (&s->lock);
+  s->lap = cow_journal_lap_begun (s->journal);
+  cow_mutex_unlock (&s->lock);
   free (c.refs);
   cow_entries_clear (&c.rest);
   return rc;

@@ -130,6 +130,9 @@ read_slot (struct cow_store *s, const uint8_t *page, uint64_t offset)
     return 0;
   s->slots_used++;
   valid = is_slot (s, slot, offset);
+  /* What it says is in the checkpoint that this lap began with. */
+  if (valid && from_le64 (slot->lap) < cow_journal_lap (s->journal))
+    return 0;
   if (!valid)
     cow_log (COW_LOG_ERROR,
              "store=%s: an invalidation slot is damaged: all snapshots are "
@@ -315,20 +318,16 @@ write_the_rest (struct cow_store *s)
   return rc;
 }
 
-/* Everything that nothing gives a meaning to is zero, and takes no space. */
+/* Everything that nothing gives a meaning to is zero, and takes no space; but
+ * the journal keeps its own.
+ */
 static int
 zero_the_rest (struct cow_store *s)
 {
-  uint64_t end = cow_journal_end (s->journal);
-  uint64_t lap = cow_journal_lap (s->journal);
-  uint64_t area = COW_JOURNAL_OFFSET + (lap % 2) * s->area_bytes;
-  uint64_t other = COW_JOURNAL_OFFSET + (1 - lap % 2) * s->area_bytes;
   uint32_t known = COW_MAX (s->granted, s->segments);
   uint32_t segments = COW_MAX (known, s->segments_in_file);
-  int rc = cow_store_zero_range (s, other, s->area_bytes);
+  int rc = cow_journal_wipe (s->journal);
 
-  if (rc == 0)
-    rc = cow_store_zero_range (s, end, area + s->area_bytes - end);
   for (uint32_t n = 0, to; rc == 0 && n < segments; n = to) {
     for (to = n; to < segments
                  && (to >= s->segments || !s->segment[to].lasting

@@ -182,7 +182,7 @@ struct cow_store {
   uint32_t generation;          /* the last that was given out */
   bool untaken;                 /* named: segments below `granted` may have no
                                  * space, they come from an earlier run */
-  uint64_t lap;                 /* of the journal */
+  uint64_t lap;                 /* the highest that the journal has begun */
   unsigned slots_used;          /* for invalidation */
   uint32_t closed_segment;      /* that was not full when the store was closed,
                                  * and its first position in no use */
