@@ -48,16 +48,17 @@ calls ()
   rm -f "$tmp/$1.log"
 }
 expect () { [ "$2" = "$3" ] || fail "$1: $2, not $3"; }
-# The volume takes writes.
+# These volumes take writes.
 writes ()
 {
-  "$python" - "$(export_uri "$1")" <<'END2'
+  "$python" - "$@" <<END2
 import nbd
 import sys
-h = nbd.NBD()
-h.connect_uri(sys.argv[1])
-h.pwrite(b"1" * 4096, 0)
-h.shutdown()
+for name in sys.argv[1:]:
+    h = nbd.NBD()
+    h.connect_uri("nbd+unix:///" + name + "?socket=$sock")
+    h.pwrite(b"1" * 4096, 0)
+    h.shutdown()
 END2
 }
 # Nothing is left of the set, and the volumes are free.
@@ -65,8 +66,7 @@ nothing_left ()
 {
   ask S_OK call 1 '{"op":"query","context":-1}'
   [ "$(jq -c .result.sets <<<"$answer")" = '[]' ] || fail "left: $answer"
-  writes a
-  writes b
+  writes a b
 }
 
 ask S_OK call 1 '{"op":"hello"}'
@@ -208,8 +208,7 @@ rules sys 'commit slow 100000'
 begin
 step S_OK prepare
 say send 2 "{\"op\":\"set.commit\",\"set\":\"$A\"}"
-writes a
-writes b
+writes a b
 ask VSS_E_HOLD_WRITES_TIMEOUT wait 2
 expect 'a late commit is aborted' "$(calls sys | grep -c '^abort')" 1
 step S_OK abort
