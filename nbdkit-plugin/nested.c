@@ -184,7 +184,7 @@ is_cowset_unix (const char *path)
 
   if (strlen (path) >= sizeof addr.sun_path)
     return false;
-  strcpy (addr.sun_path, path);
+  memcpy (addr.sun_path, path, strlen (path) + 1);
   return ask (socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
               (struct sockaddr *) &addr, sizeof addr);
 }
