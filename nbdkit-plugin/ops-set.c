@@ -463,6 +463,28 @@ run_settle (struct running *run, uint64_t timeout_ns)
          run_phase (run, PROVIDER_PRE_FINAL_COMMIT);
 }
 
+/* Between the switch and the settling, for which writers do not wait. */
+void
+op_set_note (struct request *q)
+{
+  const char *consistency;
+  struct step step;
+
+  if (!op_get_text (q, "consistency", &consistency))
+    return;
+  if (!note_is_valid (consistency)) {
+    op_fail (q, E_INVALIDARG, "member \"consistency\": is none of crash, "
+             "file-system and application");
+    return;
+  }
+  if (!op_begin_step (&step, q, COW_SET_SWITCHED))
+    return;
+  cow_mutex_lock (&q->session->lock);
+  memcpy (step.m->consistency, consistency, strlen (consistency) + 1);
+  cow_mutex_unlock (&q->session->lock);
+  op_end_step (&step);
+}
+
 void
 op_set_settle (struct request *q)
 {
@@ -511,6 +533,8 @@ op_set_finish (struct request *q)
   if (COWSET_FAILED (hr))
     fail_step (&step, hr, &err);
   else {
+    if (step.m->consistency[0])
+      note_keep (&step.m->id, step.m->consistency);
     made_finished (q->session, step.m);
     nbdkit_debug ("%s: finished", step.name);
   }

@@ -146,6 +146,7 @@ show_set (const struct filter *f, const struct cow_set_info *set)
     bsearch (&set->id, f->auto_release, f->auto_release_count, sizeof set->id,
              id_compare) != NULL;
   json_t *o = json_object (), *snapshots = json_array ();
+  char note[NOTE_MAX];
 
   json_object_set_new (o, "set", op_id (&set->id));
   json_object_set_new (o, "label", op_text (set->label));
@@ -158,6 +159,7 @@ show_set (const struct filter *f, const struct cow_set_info *set)
   json_object_set_new (o, "settle_ns", op_number (set->settle_ns));
   json_object_set_new (o, "count", json_integer (set->count));
   json_object_set_new (o, "machine", op_text (op_machine));
+  json_object_set_new (o, "consistency", op_text (note_of (&set->id, note)));
   for (unsigned i = 0; i < set->count; ++i)
     if (!f->by_snapshot ||
         cow_id_equal (&set->snapshots[i].id, &f->snapshot))

@@ -321,6 +321,7 @@ static const struct op {
   { "set.commit", 0, op_set_commit },
   { "set.hold", 0, op_set_hold },
   { "set.switch", 0, op_set_switch },
+  { "set.note", 0, op_set_note },
   { "set.settle", 0, op_set_settle },
   { "set.finish", 0, op_set_finish },
   { "set.abort", 0, op_set_abort },

@@ -115,6 +115,15 @@ cowset_hresult op_now (struct request *q, struct made *m,
                                                uint64_t arg_ns),
                        uint64_t arg_ns, struct cow_error *err);
 
+/* notes.c */
+
+#define NOTE_MAX 16
+bool note_is_valid (const char *consistency);
+/* Of a set that is finished; for as long as it is there. */
+void note_keep (const struct cow_id *id, const char *consistency);
+/* "crash" where nothing else was said; returns out. */
+const char *note_of (const struct cow_id *id, char out[NOTE_MAX]);
+
 /* ops-set.c */
 
 /* A set that a request has in its hands. */
@@ -138,6 +147,7 @@ void op_set_add (struct request *q);
 void op_supported (struct request *q);
 
 void op_set_prepare (struct request *q);
+void op_set_note (struct request *q);
 void op_set_precommit (struct request *q);
 void op_set_commit (struct request *q);
 void op_set_hold (struct request *q);

@@ -638,6 +638,8 @@ struct cowset_set_prop {
   const char *machine;
   size_t snapshots;             /* now */
   const struct cowset_snapshot_prop *const *snapshot; /* in order of adding */
+  const char *consistency;      /* "crash", "file-system" or "application": what
+                                 * its writers made of it */
 };
 
 /* VSS_PROVIDER_PROP. */

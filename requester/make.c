@@ -428,6 +428,21 @@ commit (struct making *m)
   return hr;
 }
 
+/* What the set says of itself.  Where it cannot be noted (an older server, or a
+ * lost one, which the next step finds) it says "crash", which is no lie.
+ */
+static void
+note_consistency (struct cowset *c)
+{
+  const char *consistency = req_writers_consistency (c);
+
+  if (strcmp (consistency, "crash") == 0)
+    return;
+  for (size_t i = 0; i < c->server_count; ++i)
+    req_request (c->servers[i], NULL, NULL, "set.note", "{s:o, s:s}", "set",
+                 req_id_json (&c->set), "consistency", consistency);
+}
+
 /* Freeze, commit, thaw: the thaw comes at once after the release, whatever
  * came of the commit.
  */
@@ -443,7 +458,10 @@ take_instant (struct making *m)
   if (COWSET_FAILED (hr))
     return hr;                  /* the abort thaws them */
   req_async_set_phase (m->async, "thaw");
-  return req_writers_thaw (m->c);
+  hr = req_writers_thaw (m->c);
+  if (COWSET_SUCCEEDED (hr) && m->crew)
+    note_consistency (m->c);
+  return hr;
 }
 
 static cowset_hresult

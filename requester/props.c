@@ -136,6 +136,9 @@ read_set (json_t *json, struct cowset_set_prop *p)
   p->settle_ns = req_json_count (json, "settle_ns");
   p->snapshots_count = (int32_t) req_json_count (json, "count");
   p->machine = req_json_text (json, "machine");
+  p->consistency = optional (json, "consistency");
+  if (p->consistency == NULL)
+    p->consistency = "crash";
   p->snapshots = json_array_size (json_object_get (json, "snapshots"));
   return true;
 }

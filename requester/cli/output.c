@@ -158,7 +158,7 @@ cli_json_set (const struct cowset_set_prop *p)
   for (size_t i = 0; i < p->snapshots; ++i)
     json_array_append_new (snapshots, json_snapshot (p->snapshot[i]));
   return json_pack ("{s:o, s:s, s:o, s:I, s:b, s:b, s:I, s:o, s:I, s:I, s:I,"
-                    " s:i, s:s, s:o}",
+                    " s:i, s:s, s:s, s:o}",
                     "set", json_id (&p->set_id), "label", p->label,
                     "context", json_text (cowset_context_name (p->context)),
                     "attributes", (json_int_t) p->context, "persistent",
@@ -169,6 +169,7 @@ cli_json_set (const struct cowset_set_prop *p)
                     (json_int_t) p->hold_ns, "settle_ns",
                     (json_int_t) p->settle_ns, "count",
                     (int) p->snapshots_count, "machine", p->machine,
+                    "consistency", p->consistency,
                     "snapshots", snapshots);
 }
 

@@ -187,7 +187,9 @@ print_set (const struct cowset_set_prop *s)
                                        sizeof created));
   printf ("context    %s (0x%08" PRIx32 ")%s\n", context ? context : "?",
           s->context, s->auto_release ? ", until its maker ends" : "");
-  printf ("machine    ");
+  printf ("consistent ");
+  cli_print_text (stdout, s->consistency);
+  printf ("\nmachine    ");
   cli_print_text (stdout, s->machine);
   printf ("\nheld for   %.3f ms\nsettled in %.3f ms\n",
           (double) s->hold_ns / 1e6, (double) s->settle_ns / 1e6);

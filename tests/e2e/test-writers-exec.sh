@@ -17,11 +17,14 @@ run_set ()
 {
   local wanted=$1 status=0
   shift
-  "$cowset" run --writer "exec:$tmp/hooks" "$@" a -- true 2>"$tmp/err" ||
+  "$cowset" run --writer "exec:$tmp/hooks" "$@" a -- \
+    sh -c "'$cowset' info --json latest >'$tmp/info'" 2>"$tmp/err" ||
     status=$?
   [ "$status" = "$wanted" ] ||
     fail "run $* ended with $status, not $wanted: $(cat "$tmp/err")"
 }
+is () { jq -e --arg c "$1" '.consistency == $c' "$tmp/info" >/dev/null ||
+  fail "not $1: $(cat "$tmp/info")"; }
 saw () { [ "$(seen_by "$1")" = "$2 " ] || fail "$1 saw $(seen_by "$1"), not $2"; }
 
 # By level, and back; the programs' names are in another order on purpose.
@@ -30,6 +33,7 @@ make_hook 2-back level=back-end
 make_hook 3-front level=front-end
 forget
 run_set 0
+is application
 all='prepare-backup prepare-snapshot freeze thaw post-snapshot backup-complete'
 for w in 1-system 2-back 3-front; do saw $w "$all"; done
 [ "$(grep -E 'freeze|thaw' "$tmp/seen" | tr '\n' ' ')" = \
@@ -73,6 +77,7 @@ for event in prepare-backup prepare-snapshot freeze thaw; do
   echo 75 >"$tmp/fail.app.$event"
   run_set 0 --writer-failure continue
   has_seen app abort || fail "continue, $event: no abort"
+  is crash
   saw other "$all"
 done
 
