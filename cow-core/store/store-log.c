@@ -583,6 +583,21 @@ lead_locked (struct cow_store *s, uint64_t deadline_ns)
   else
     l->busy = false;
   cow_cond_broadcast (&l->turn);
+  /* Somebody who waits for the ring may have blocks in the next batch. */
+  if (s->ring_waiters > 0)
+    cow_cond_signal (&s->ring_free);
+}
+
+bool
+cow_log_push_locked (struct cow_store *s, uint64_t deadline_ns)
+{
+  const struct store_log *l = &s->log;
+
+  if (!s->named || l->busy || l->queue == NULL
+      || l->gather[l->gathering].block_count == 0)
+    return false;
+  lead_locked (s, deadline_ns);
+  return true;
 }
 
 /* ------------------------------------------------------------ for everybody */

@@ -268,6 +268,12 @@ int cow_store_zero_range (struct cow_store *s, uint64_t offset, uint64_t len);
 cow_ticket cow_log_blocks_locked (struct cow_store *s,
                                   const struct cow_piece *piece)
   COW_REQUIRES (s->lock);
+/* The ring is full: write the batch that has gathered, if there is one and
+ * nobody else is at it.  Those who would wait for it may all be waiting for the
+ * ring.  Returns whether it was.
+ */
+bool cow_log_push_locked (struct cow_store *s, uint64_t deadline_ns)
+  COW_REQUIRES (s->lock);
 int cow_log_init (struct cow_store *s);
 void cow_log_clear (struct cow_store *s);
 /* Write what has gathered, now, if there is anything: for the worker, about

@@ -392,7 +392,9 @@ find_room (struct cow_store *s, bool lasting, uint64_t deadline_ns)
       return 0;
     rc = start_segment (s, lasting);
     if (rc == -EAGAIN)
-      rc = wait_for_ring (s, &deadline_ns);
+      rc = cow_log_push_locked (s, deadline_ns)
+             ? 0
+             : wait_for_ring (s, &deadline_ns);
     else
       return rc;
     if (rc < 0)

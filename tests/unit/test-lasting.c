@@ -484,3 +484,48 @@ Test (lasting, a_failed_sync_is_for_good)
   cr_expect_eq (cow_store_close (t.s), -EIO);
   stop ();
 }
+
+/* All who have blocks in the next batch may be waiting for the ring: one of
+ * them writes it.
+ */
+Test (lasting, who_waits_for_the_ring_writes_the_batch)
+{
+  const struct sim_disk_options disk_options = { .seed = 5 };
+  const struct cow_store_options options = {
+    .directory = "/store", .named = true, .block_bytes = BLOCK,
+    .limit_bytes = 64 << 20, .ring_segments = 2, .area_bytes = AREA,
+  };
+  struct sim_disk *disk = sim_disk_new (&disk_options);
+  struct cow_record records[COW_SEGMENT_RECORDS];
+  struct cow_error err = COW_ERROR_INIT;
+  struct cow_store *s;
+  struct cow_piece p;
+  uint64_t block = 0;
+  int rc;
+
+  cr_assert_eq (cow_store_open (sim_disk_io (disk), &options, &err, &s), 0,
+                "%s", err.text);
+  cr_assert_eq (cow_store_begin (s, &err), 0, "%s", err.text);
+  cr_assert_eq (cow_store_prepare (s, &err), 0, "%s", err.text);
+  while ((rc = cow_store_reserve (s, COW_SEGMENT_RECORDS, true,
+                                  cow_now_ns (), &p)) == 0) {
+    for (unsigned i = 0; i < p.blocks; i++, block++) {
+      content (p.data + (size_t) i * BLOCK, block, 1);
+      records[i] = (struct cow_record) {
+        .block = block, .epoch = 1, .volume = VOLUME,
+      };
+    }
+    cow_store_filled_lasting (s, &p, records);
+  }
+  cr_assert_eq (rc, -ETIMEDOUT);
+  cr_assert_eq (block, 2 * s->capacity);
+  /* Nobody has called the barrier. */
+  for (unsigned i = 0; i < 50; i++)
+    (void) cow_store_work (s);
+  cr_assert_eq (cow_store_reserve (s, 1, true, cow_now_ns (), &p), 0);
+  records[0].unused = true;
+  cow_store_filled_lasting (s, &p, records);
+  cr_assert_eq (cow_store_close (s), 0);
+  cow_store_free (s);
+  sim_disk_free (disk);
+}
