@@ -66,8 +66,10 @@ struct cow_file_info {
   bool is_direct;               /* really O_DIRECT */
   bool is_readonly;
   uint32_t align_bytes;         /* of offset, length and memory; 1 if buffered */
-  bool can_punch;               /* deallocating is supported (as far as known) */
-  bool can_zero;                /* efficient zeroing is supported */
+  /* Deallocating and efficient zeroing are supported, as far as is known
+   * without trying: opening changes nothing about a file, its times included.
+   */
+  bool can_punch, can_zero;
 };
 
 /* What an origin is known by.  Times in ns since 1970. */

@@ -208,17 +208,6 @@ block_can_zero (const struct stat *st)
   return false;
 }
 
-/* Whether the file system punches holes, tried where there is nothing. */
-static bool
-file_can_punch (int fd, uint64_t size_bytes)
-{
-  const uint64_t offset = cow_round_up (size_bytes, 1 << 20);
-
-  return fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    (off_t) offset, 1 << 20) == 0 ||
-         errno == EFBIG;
-}
-
 static int
 examine (int fd, unsigned flags, struct cow_file_info *info)
 {
@@ -248,8 +237,8 @@ examine (int fd, unsigned flags, struct cow_file_info *info)
     info->align_bytes = align;
   }
   if (!info->is_readonly) {
-    info->can_punch = info->is_block ? block_can_zero (&st)
-                                     : file_can_punch (fd, info->size_bytes);
+    /* Of a file only trying would tell, and change its times. */
+    info->can_punch = !info->is_block || block_can_zero (&st);
     info->can_zero = info->can_punch;
   }
   return 0;
