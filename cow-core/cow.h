@@ -50,16 +50,57 @@ struct cow_engine_options {
   uint64_t store_timeout_ns;    /* 0: 10 s */
   unsigned snapshot_limit;      /* for each volume; 0: 4096 */
   bool protect_snapshot;        /* a write fails rather than a snapshot */
+
+  /* A store that lasts, and with it persistent sets: an existing directory.
+   * NULL: none; old data goes to the unnamed file.
+   */
+  const char *store_directory;
+  /* Where an origin can't carry a mark (block devices): a directory for it. */
+  const char *state_directory;
+  bool force_origin;            /* keep sets whose origin seems changed */
+
+  /* Run step (arg) where it may block for ever, then done (arg), and return
+   * what step returned; -ETIMEDOUT at deadline_ns (both go on, and arg stays
+   * theirs).  NULL: in the caller's thread.
+   */
+  int (*run) (void *opaque, int (*step) (void *arg), void (*done) (void *arg),
+              void *arg, uint64_t deadline_ns);
+  void *run_opaque;
 };
 
 int cow_engine_new (const struct cow_engine_options *options,
                     struct cow_error *err, struct cow_engine **out);
 
+/* When all volumes are there, before the server forks: opens the store, whose
+ * sets are there from now on, and looks whether the origins are those that it
+ * knows.  A server without a store takes away the mark of one (its sets of
+ * that origin end).  No thread, ring or queue is left.  Also done by
+ * cow_engine_start().  err says what to do; nothing was changed after
+ *   -EBUSY, -EUCLEAN, -EPROTONOSUPPORT, -EEXIST, -EINVAL, -EACCES, -EROFS: of
+ *           the store (see store/store.h); -EROFS also of an origin
+ *   -ENODEV the store has snapshots of a volume that is not served
+ * and perhaps some after -EIO, -ENOSPC, -ENOMEM.
+ */
+int cow_engine_open (struct cow_engine *e, struct cow_error *err);
+
 /* After the server has forked, before the first request. */
 int cow_engine_start (struct cow_engine *e, struct cow_error *err);
 
-/* Everybody must have gone.  Sets end, the store file is given back. */
+/* The orderly stop of a store, before cow_engine_free(): everybody has gone,
+ * nobody steps.  Sets that are not persistent end.  0, or -errno: the next
+ * start finds a store that was not closed in order, and nothing is lost.
+ */
+int cow_engine_close (struct cow_engine *e);
+
+/* Everybody must have gone.  What is not persistent ends, the unnamed store is
+ * given back.  Without cow_engine_close() a store is left as by a kill.
+ */
 void cow_engine_free (struct cow_engine *e);
+
+/* Has the server a store that lasts? */
+bool cow_engine_has_store (const struct cow_engine *e);
+/* Its id; of an engine that has one, from cow_engine_open() on. */
+const struct cow_id *cow_engine_store_id (const struct cow_engine *e);
 
 /* "io_uring" or "sync". */
 const char *cow_engine_io_name (const struct cow_engine *e);
@@ -86,6 +127,9 @@ struct cow_engine_status {
   uint64_t first_touches;
   uint64_t invalidated_snapshots;
   bool store_failed;
+  bool has_store;               /* one that lasts */
+  uint64_t store_fill_rate;     /* bytes a second, of late; 0: not growing */
+  uint64_t store_full_in_s;     /* seconds, at that rate; UINT64_MAX: never */
 };
 void cow_engine_status (struct cow_engine *e, struct cow_engine_status *out);
 
@@ -172,6 +216,8 @@ enum cow_set_state {
   COW_SET_COMMITTED,            /* listed; snapshots can be opened */
   COW_SET_ABORTED,              /* nothing of it is left */
   COW_SET_GONE,                 /* deleted */
+  COW_SET_UNDECIDED,            /* durable, but not listed until
+                                 * cow_engine_resolve() */
 };
 
 /* How a snapshot ended, or COW_ALIVE. */
@@ -182,7 +228,8 @@ enum cow_snapshot_end {
   COW_LOST_STORE_ERROR,
   COW_LOST_STORE_TIMEOUT,
   COW_LOST_ORIGIN_ERROR,        /* the old data could not be read */
-};
+  COW_LOST_ORIGIN_CHANGED,      /* while the store could not see it */
+};                              /* numbers as in store/FORMAT.md */
 /* For people: "the store is full". */
 const char *cow_snapshot_end_text (enum cow_snapshot_end end);
 
@@ -225,11 +272,34 @@ int cow_set_switch (struct cow_set *s, struct cow_error *err);
 int cow_set_settle (struct cow_set *s, uint64_t deadline_ns,
                     struct cow_error *err);
 
-/* The set is durable where it is persistent, listed, and can be opened. */
+/* The set is durable where it is persistent, listed, and can be opened.  Of a
+ * persistent set the origins are synced first (-ECANCELED: aborted meanwhile),
+ * then one record is made durable.  From the moment that this is on its way
+ * an abort is refused, and if it fails (-EIO, -ETIMEDOUT, -ENOSPC) the set has
+ * ended, durably, when this returns.
+ */
 int cow_set_finish (struct cow_set *s, struct cow_error *err);
 
+/* The same for a set over several servers that waits for their decision: it is
+ * durable and UNDECIDED.  -EOPNOTSUPP of one that is not persistent.
+ */
+int cow_set_finish_undecided (struct cow_set *s, struct cow_error *err);
+
+/* Decide, also after a restart: COMMITTED, or as if it had not been.  -ENOENT:
+ * there is no such undecided set (any more); -EIO: see cow_engine_delete_set.
+ */
+int cow_engine_resolve (struct cow_engine *e, const struct cow_id *set,
+                        bool commit);
+
+/* Bytes of the user's that go with the set, at most COW_ANNOTATION_MAX; before
+ * finish.  -EINVAL later, -E2BIG, -ENOMEM.
+ */
+#define COW_ANNOTATION_MAX 65536u
+int cow_set_annotate (struct cow_set *s, const void *data, size_t len);
+
 /* From any thread, also while prepare or settle runs (which then return
- * -ECANCELED).  -EINVAL in COMMITTED and GONE.  Opens gates that it held.
+ * -ECANCELED).  -EINVAL in COMMITTED, UNDECIDED and GONE, and while a record of
+ * it is on its way.  Opens gates that it held.
  */
 int cow_set_abort (struct cow_set *s);
 
@@ -252,6 +322,7 @@ struct cow_set_info {
   uint32_t attributes;
   bool persistent;
   enum cow_set_state state;
+  size_t annotation_bytes;      /* see cow_engine_annotation */
   uint64_t number;              /* grows with each set of this engine */
   uint64_t created_wall_ns;     /* the switch, for people */
   uint64_t hold_ns, settle_ns;  /* gate closed to open; release to settled */
@@ -267,17 +338,52 @@ void cow_set_info (struct cow_set *s, struct cow_set_info *out);
 int cow_engine_sets (struct cow_engine *e, struct cow_set_info **out,
                      size_t *count);
 
+/* The same of those that are UNDECIDED. */
+int cow_engine_undecided_sets (struct cow_engine *e, struct cow_set_info **out,
+                               size_t *count);
+
 /* One committed set by id.  -ENOENT. */
 int cow_engine_find_set (struct cow_engine *e, const struct cow_id *id,
                          struct cow_set_info *out);
 
+/* The annotation of a set that is there, committed or undecided: *out to be
+ * freed, NULL and 0 if it has none.  -ENOENT, -ENOMEM.
+ */
+int cow_engine_annotation (struct cow_engine *e, const struct cow_id *id,
+                           void **out, size_t *len);
+
 /* Delete a committed set with all its snapshots, or one snapshot (the set goes
- * with its last).  Returns at once, the work is done behind; open views read
- * EIO from now on.  -ENOENT.
+ * with its last).  That is durable when it returns, the work is done behind;
+ * open views read EIO from now on.  -ENOENT; -ENOSPC: the journal has no room,
+ * nothing was done; -ENOMEM.  If the journal has failed the snapshots end all
+ * the same, and with them all persistent ones of their volumes.
  */
 int cow_engine_delete_set (struct cow_engine *e, const struct cow_id *set);
 int cow_engine_delete_snapshot (struct cow_engine *e,
                                 const struct cow_id *snapshot);
+
+/* ------------------------------------------------------------------ notes */
+
+/* Durable notes of the user's, by id: a few bytes (at most COW_NOTE_MAX) that
+ * are there after a restart.  put replaces.  All return when it is durable.
+ * -EOPNOTSUPP: the server has no store; -ENOENT: of get and remove; -E2BIG;
+ * -ENOMEM; -EIO, -ETIMEDOUT, -ENOSPC: of the store; the note may be the old or
+ * the new one after a restart.
+ */
+#define COW_NOTE_MAX 65536u
+int cow_engine_note_put (struct cow_engine *e, const struct cow_id *key,
+                         const void *data, size_t len);
+/* *out is to be freed. */
+int cow_engine_note_get (struct cow_engine *e, const struct cow_id *key,
+                         void **out, size_t *len);
+int cow_engine_note_remove (struct cow_engine *e, const struct cow_id *key);
+/* Calls fn for each, until it returns non-zero.  Under a lock: fn must not call
+ * the engine.
+ */
+void cow_engine_notes (struct cow_engine *e,
+                       int (*fn) (void *opaque, const struct cow_id *key,
+                                  const void *data, size_t len),
+                       void *opaque);
 
 /* ------------------------------------------------------------------ views */
 

@@ -38,6 +38,12 @@ cow_gate_init (struct cow_gate *g, uint32_t epoch)
 }
 
 void
+cow_gate_begin (struct cow_gate *g, uint32_t epoch)
+{
+  atomic_store (&g->word, (uint64_t) epoch << 32);
+}
+
+void
 cow_gate_clear (struct cow_gate *g)
 {
   cow_slots_free (g->slots);

@@ -76,6 +76,8 @@ cow_gate_epoch (struct cow_gate *g)
 
 /* 0 or -ENOMEM. */
 int cow_gate_init (struct cow_gate *g, uint32_t epoch);
+/* Begin with another epoch; before the first writer. */
+void cow_gate_begin (struct cow_gate *g, uint32_t epoch);
 void cow_gate_clear (struct cow_gate *g);
 
 void cow_hold_init (struct cow_hold *h);

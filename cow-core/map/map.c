@@ -276,6 +276,28 @@ cow_map_sweep (struct cow_map *m, uint64_t region,
   } while (more);
 }
 
+unsigned
+cow_map_walk (struct cow_map *m, uint64_t region, struct cow_walk *at,
+              struct cow_exception *out, unsigned room)
+{
+  struct cow_cursor cursor = COW_CURSOR_INIT;
+  struct cow_entry e;
+  struct cow_tree t;
+  unsigned n = 0;
+  LOCK_FOR_SCOPE (lock_of (m, region));
+
+  t = tree_of (m, region);
+  cursor.next_key = at->next_key;
+  while (n < room && cow_cursor_next (&t, &cursor, &e))
+    out[n++] = (struct cow_exception) {
+      .block = region * COW_REGION_BLOCKS + e.block,
+      .epoch = e.epoch,
+      .place = cow_entry_place (&e),
+    };
+  at->next_key = cursor.next_key;
+  return n;
+}
+
 uint64_t
 cow_map_regions (const struct cow_map *m)
 {

@@ -92,6 +92,23 @@ void cow_map_sweep (struct cow_map *m, uint64_t region,
                     const struct cow_sweep *sweep);
 uint64_t cow_map_regions (const struct cow_map *m);
 
+/* Where a walk over a region is; zeroed: at its beginning. */
+struct cow_walk {
+  uint64_t next_key;
+};
+/* One exception of a walk. */
+struct cow_exception {
+  uint64_t block;
+  uint32_t epoch;
+  cow_place place;
+};
+/* Up to room exceptions of a region, in order of (block, epoch), from where the
+ * walk is.  How many; 0 at the end.  What is filed or removed between two calls
+ * may be seen or not.
+ */
+unsigned cow_map_walk (struct cow_map *m, uint64_t region, struct cow_walk *at,
+                       struct cow_exception *out, unsigned room);
+
 uint64_t cow_map_exceptions (const struct cow_map *m);
 
 /* Structure of every region: order, counts, depth.  0 or -EUCLEAN; for tests

@@ -32,19 +32,41 @@ cow_snapshot_end_text (enum cow_snapshot_end end)
     return "the store did not answer in time";
   case COW_LOST_ORIGIN_ERROR:
     return "its old data could not be read from the origin";
+  case COW_LOST_ORIGIN_CHANGED:
+    return "the origin was changed without the store";
   }
   return "unknown";
 }
 
 void
-cow_catalogue_add_locked (struct cow_engine *e, struct cow_set *s)
+cow_catalogue_enter_locked (struct cow_engine *e, struct cow_set *s)
 {
   atomic_fetch_add (&s->count, 1);
   s->number = ++e->last_number;
   s->older = e->newest;
   e->newest = s;
+}
+
+void
+cow_catalogue_show_locked (struct cow_engine *e, struct cow_set *s)
+{
+  (void) e;
+  s->listed = true;
   for (unsigned i = 0; i < s->members; i++)
     atomic_store (&s->member[i].snapshot->open, true);
+}
+
+bool
+cow_catalogue_remove (struct cow_engine *e, struct cow_set *s)
+{
+  LOCK_FOR_SCOPE (&e->sets_lock);
+
+  for (struct cow_set **link = &e->newest; *link; link = &(*link)->older)
+    if (*link == s) {
+      *link = s->older;
+      return true;
+    }
+  return false;
 }
 
 /* The caller has the set's lock, or the catalogue's for one that is in it. */
@@ -57,6 +79,7 @@ fill_info (const struct cow_set *s, enum cow_set_state state,
   memcpy (out->label, s->label, sizeof out->label);
   out->attributes = s->attributes;
   out->persistent = s->persistent;
+  out->annotation_bytes = s->annotation_bytes;
   out->state = state;
   out->number = s->number;
   out->created_wall_ns = s->created_wall_ns;
@@ -83,22 +106,68 @@ cow_set_info (struct cow_set *s, struct cow_set_info *out)
   fill_info (s, s->state, out);
 }
 
-int
-cow_engine_sets (struct cow_engine *e, struct cow_set_info **out,
-                 size_t *count)
+/* Undecided: hidden, and its record is there. */
+static bool
+is_of_kind (const struct cow_set *s, bool undecided)
+{
+  return undecided ? s->undecided && s->recording == COW_RECORD_DURABLE
+                   : s->listed;
+}
+
+static int
+list_sets (struct cow_engine *e, bool undecided, struct cow_set_info **out,
+           size_t *count)
 {
   size_t n = 0, i = 0;
   LOCK_FOR_SCOPE (&e->sets_lock);
 
   for (const struct cow_set *s = e->newest; s != NULL; s = s->older)
-    n++;
+    n += is_of_kind (s, undecided);
   *out = calloc (n > 0 ? n : 1, sizeof **out);
   if (*out == NULL)
     return -ENOMEM;
   for (const struct cow_set *s = e->newest; s != NULL; s = s->older)
-    fill_info (s, COW_SET_COMMITTED, &(*out)[i++]);
+    if (is_of_kind (s, undecided))
+      fill_info (s, undecided ? COW_SET_UNDECIDED : COW_SET_COMMITTED,
+                 &(*out)[i++]);
   *count = n;
   return 0;
+}
+
+int
+cow_engine_sets (struct cow_engine *e, struct cow_set_info **out,
+                 size_t *count)
+{
+  return list_sets (e, false, out, count);
+}
+
+int
+cow_engine_undecided_sets (struct cow_engine *e, struct cow_set_info **out,
+                           size_t *count)
+{
+  return list_sets (e, true, out, count);
+}
+
+int
+cow_engine_annotation (struct cow_engine *e, const struct cow_id *id,
+                       void **out, size_t *len)
+{
+  LOCK_FOR_SCOPE (&e->sets_lock);
+
+  for (const struct cow_set *s = e->newest; s != NULL; s = s->older) {
+    if (!(s->listed || s->undecided) || !cow_id_equal (&s->id, id))
+      continue;
+    *out = NULL;
+    *len = s->annotation_bytes;
+    if (*len == 0)
+      return 0;
+    *out = malloc (*len);
+    if (*out == NULL)
+      return -ENOMEM;
+    memcpy (*out, s->annotation, *len);
+    return 0;
+  }
+  return -ENOENT;
 }
 
 int
@@ -108,83 +177,93 @@ cow_engine_find_set (struct cow_engine *e, const struct cow_id *id,
   LOCK_FOR_SCOPE (&e->sets_lock);
 
   for (const struct cow_set *s = e->newest; s != NULL; s = s->older)
-    if (cow_id_equal (&s->id, id)) {
+    if (s->listed && cow_id_equal (&s->id, id)) {
       fill_info (s, COW_SET_COMMITTED, out);
       return 0;
     }
   return -ENOENT;
 }
 
-/* Out of the list.  The caller gets the list's count. */
+/* A listed set, with a count.  NULL: there is none. */
 static struct cow_set *
-unlink_set (struct cow_engine *e, const struct cow_id *id)
+take_set (struct cow_engine *e, const struct cow_id *id)
 {
   LOCK_FOR_SCOPE (&e->sets_lock);
 
-  for (struct cow_set **link = &e->newest; *link; link = &(*link)->older)
-    if (cow_id_equal (&(*link)->id, id)) {
-      struct cow_set *s = *link;
-
-      *link = s->older;
+  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
+    if (s->listed && cow_id_equal (&s->id, id)) {
+      atomic_fetch_add (&s->count, 1);
       return s;
     }
   return NULL;
 }
 
+/* Its snapshots have ended, durably. */
+static int
+remove_set (struct cow_engine *e, struct cow_set *s)
+{
+  if (!cow_catalogue_remove (e, s))
+    return -ENOENT;             /* somebody was faster */
+  cow_mutex_lock (&s->lock);
+  s->state = COW_SET_GONE;
+  cow_mutex_unlock (&s->lock);
+  cow_set_drop (s);
+  return 0;
+}
+
 int
 cow_engine_delete_set (struct cow_engine *e, const struct cow_id *id)
 {
-  struct cow_set *s = unlink_set (e, id);
+  struct cow_snapshot *snaps[COW_SET_VOLUMES_MAX];
+  struct cow_set *s = take_set (e, id);
+  int rc;
 
   if (s == NULL)
     return -ENOENT;
   for (unsigned i = 0; i < s->members; i++)
-    cow_volume_live_end (s->member[i].volume, s->member[i].snapshot,
-                         COW_DELETED);
-  cow_mutex_lock (&s->lock);
-  s->state = COW_SET_GONE;
-  cow_mutex_unlock (&s->lock);
-  cow_set_put (s);
-  return 0;
+    snaps[i] = s->member[i].snapshot;
+  rc = cow_engine_delete (e, snaps, s->members);
+  if (rc == 0)
+    rc = remove_set (e, s);
+  cow_set_drop (s);
+  return rc;
+}
+
+/* The listed set with that snapshot, with a count. */
+static struct cow_set *
+take_set_of (struct cow_engine *e, const struct cow_id *id,
+             struct cow_snapshot **snap)
+{
+  LOCK_FOR_SCOPE (&e->sets_lock);
+
+  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
+    for (unsigned i = 0; s->listed && i < s->members; i++)
+      if (cow_id_equal (&s->member[i].snapshot->id, id)) {
+        *snap = s->member[i].snapshot;
+        atomic_fetch_add (&s->count, 1);
+        return s;
+      }
+  return NULL;
 }
 
 int
 cow_engine_delete_snapshot (struct cow_engine *e, const struct cow_id *id)
 {
-  struct cow_snapshot *snap = NULL;
-  struct cow_id set_id;
+  struct cow_snapshot *snap;
+  struct cow_set *s = take_set_of (e, id, &snap);
   bool last = true;
+  int rc = -ENOENT;
 
-  cow_mutex_lock (&e->sets_lock);
-  for (struct cow_set *s = e->newest; s != NULL && snap == NULL; s = s->older)
-    for (unsigned i = 0; i < s->members; i++)
-      if (cow_id_equal (&s->member[i].snapshot->id, id)) {
-        snap = s->member[i].snapshot;
-        cow_snapshot_get (snap);
-        set_id = s->id;
-        break;
-      }
-  cow_mutex_unlock (&e->sets_lock);
-  if (snap == NULL || atomic_load (&snap->end) == COW_DELETED) {
-    if (snap)
-      cow_snapshot_put (snap);
-    return -ENOENT;
-  }
-  if (!cow_volume_live_end (snap->volume, snap, COW_DELETED)) {
-    /* It had been lost: now it is deleted on top of that. */
-    atomic_store (&snap->end, COW_DELETED);
-  }
-  cow_snapshot_put (snap);
-
-  cow_mutex_lock (&e->sets_lock);
-  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
-    if (cow_id_equal (&s->id, &set_id))
-      for (unsigned i = 0; i < s->members; i++)
-        last &= atomic_load (&s->member[i].snapshot->end) == COW_DELETED;
-  cow_mutex_unlock (&e->sets_lock);
-  if (last)
-    cow_engine_delete_set (e, &set_id);
-  return 0;
+  if (s == NULL)
+    return rc;
+  if (atomic_load (&snap->end) != COW_DELETED)
+    rc = cow_engine_delete (e, &snap, 1);
+  for (unsigned i = 0; i < s->members; i++)
+    last &= atomic_load (&s->member[i].snapshot->end) == COW_DELETED;
+  if (rc == 0 && last)
+    (void) remove_set (e, s);
+  cow_set_drop (s);
+  return rc;
 }
 
 /* Does `which` mean this snapshot? */
@@ -216,7 +295,7 @@ cow_view_open (struct cow_volume *v, const char *which, struct cow_error *err,
   cow_mutex_lock (&e->sets_lock);
   for (struct cow_set *s = e->newest; s != NULL && snap == NULL; s = s->older)
     for (unsigned i = 0; i < s->members; i++)
-      if (s->member[i].volume == v
+      if (s->listed && s->member[i].volume == v
           && atomic_load (&s->member[i].snapshot->end) != COW_DELETED
           && is_meant (s, s->member[i].snapshot, which)) {
         snap = s->member[i].snapshot;

@@ -67,11 +67,19 @@ cow_engine_new (const struct cow_engine_options *options,
   for (unsigned i = 0; i < COW_HOLDS; i++)
     cow_hold_init (&e->hold[i]);
   atomic_init (&e->bits_budget.pages_left, BITS_PAGES_MAX);
+  atomic_init (&e->watch.full_in_s, UINT64_MAX);
 
   rc = check_options (&e->options, err);
+  if (options->store_directory)
+    e->store_directory = strdup (options->store_directory);
+  if (options->state_directory)
+    e->state_directory = strdup (options->state_directory);
   path = options->store_path ? options->store_path : getenv ("TMPDIR");
   e->store_path = strdup (path && *path ? path : "/var/tmp");
-  if (rc == 0 && e->store_path == NULL)
+  if (rc == 0
+      && (e->store_path == NULL
+          || (options->store_directory && e->store_directory == NULL)
+          || (options->state_directory && e->state_directory == NULL)))
     rc = cow_error_set (err, -ENOMEM, "out of memory");
   if (rc == 0) {
     if (options->use_io != NULL)
@@ -102,51 +110,172 @@ map_limit (const struct cow_engine *e, uint64_t store_limit)
   return COW_MIN (bytes, UINT64_C (64) << 30);
 }
 
-/* Store and arena, once the first volume is known: the store's limit depends
- * on the volumes, so it is set at start.
+/* Without store-limit.  A store that lasts is meant to keep sets for long. */
+static uint64_t
+default_limit (const struct cow_engine *e)
+{
+  uint64_t total = 0, whole, limit;
+
+  for (unsigned i = 0; i < e->volumes; i++)
+    total += e->volume[i]->volume->size_bytes;
+  /* An eighth more than all of a small volume: for headers and segments that
+   * are partly free.
+   */
+  whole = total + total / 8;
+  if (e->store_directory)
+    limit = COW_MAX (whole, STORE_LIMIT_SMALL);
+  else
+    limit = COW_MAX (total / 10, COW_MIN (whole, STORE_LIMIT_SMALL));
+  return COW_MAX (limit, STORE_LIMIT_MIN);
+}
+
+/* Store and arena, once the volumes are known: the store's limit depends on
+ * them.
  */
-static int
-make_store (struct cow_engine *e, struct cow_error *err)
+int
+cow_engine_open (struct cow_engine *e, struct cow_error *err)
 {
   struct cow_store_options o = {
-    .directory = e->store_path,
+    .directory = e->store_directory ? e->store_directory : e->store_path,
     .block_bytes = e->options.block_bytes,
     .limit_bytes = e->options.store_limit_bytes,
     .reserve_bytes = e->options.store_reserve_bytes,
     .reserve_percent = e->options.store_reserve_percent,
     .ring_segments = e->options.ring_segments,
   };
+  int rc;
 
-  if (o.limit_bytes == 0) {
-    uint64_t total = 0;
-
-    for (unsigned i = 0; i < e->volumes; i++)
-      total += e->volume[i]->volume->size_bytes;
-    /* An eighth more than all of a small volume: for headers and segments that
-     * are partly free.
-     */
-    o.limit_bytes = COW_MAX (total / 10, COW_MIN (total + total / 8,
-                                                  STORE_LIMIT_SMALL));
-    o.limit_bytes = COW_MAX (o.limit_bytes, STORE_LIMIT_MIN);
-  }
+  assert (!e->opened);
+  if (o.limit_bytes == 0)
+    o.limit_bytes = default_limit (e);
   if (cow_arena_init (&e->arena, map_limit (e, o.limit_bytes)) < 0)
     return cow_error_set (err, -ENOMEM, "no address space for the map");
-  return cow_store_new (e->io, &o, err, &e->store);
+  if (e->store_directory)
+    rc = cow_engine_reopen (e, &o, err);
+  else {
+    rc = cow_engine_unmark (e, err);
+    if (rc == 0)
+      rc = cow_store_new (e->io, &o, err, &e->store);
+  }
+  if (rc < 0)
+    return rc;
+  for (unsigned i = 0; i < e->volumes; i++)
+    e->volume[i]->volume->store = e->store;
+  if (e->store_directory)
+    cow_engine_mark (e);
+  e->opened = true;
+  return 0;
+}
+
+/* Snapshots that are there copy from the first write on, and the journal is for
+ * more than them.
+ */
+static int
+prepare_store (struct cow_engine *e, struct cow_error *err)
+{
+  struct cow_error why = COW_ERROR_INIT;
+  int rc = 0;
+
+  if (cow_engine_has_store (e))
+    rc = cow_store_prepare (e->store, &why);
+  /* Full: the oldest set makes room when it is needed. */
+  if (rc == -ENOSPC)
+    rc = 0;
+  return rc < 0 ? cow_error_set (err, rc, "%s", why.text) : 0;
 }
 
 int
 cow_engine_start (struct cow_engine *e, struct cow_error *err)
 {
-  int rc;
+  int rc = 0;
 
   assert (!e->started);
-  rc = make_store (e, err);
+  if (!e->opened)
+    rc = cow_engine_open (e, err);
+  if (rc == 0)
+    rc = prepare_store (e, err);
   if (rc < 0)
     return rc;
-  for (unsigned i = 0; i < e->volumes; i++)
-    e->volume[i]->volume->store = e->store;
   e->started = true;
   return 0;
+}
+
+bool
+cow_engine_has_store (const struct cow_engine *e)
+{
+  return e->store_directory != NULL;
+}
+
+const struct cow_id *
+cow_engine_store_id (const struct cow_engine *e)
+{
+  return cow_store_id (e->store);
+}
+
+/* Those that go with the engine: of a store that lasts, not the persistent
+ * ones, which are only forgotten.
+ */
+static void
+forget_sets (struct cow_engine *e)
+{
+  while (e->newest != NULL) {
+    struct cow_set *s = e->newest;
+
+    e->newest = s->older;
+    for (unsigned i = 0; i < s->members; i++)
+      if (!s->persistent)
+        cow_volume_live_end (s->member[i].volume, s->member[i].snapshot,
+                             COW_DELETED);
+    cow_set_drop (s);
+  }
+}
+
+static void
+end_not_persistent (struct cow_engine *e)
+{
+  for (;;) {
+    struct cow_set *s;
+    struct cow_id id;
+
+    cow_mutex_lock (&e->sets_lock);
+    for (s = e->newest; s != NULL && s->persistent; s = s->older)
+      ;
+    if (s != NULL)
+      id = s->id;
+    cow_mutex_unlock (&e->sets_lock);
+    if (s == NULL || cow_engine_delete_set (e, &id) < 0)
+      return;
+  }
+}
+
+/* The origin is at rest, on stable storage, and is known again by this. */
+static void
+note_stopped (struct cow_engine *e)
+{
+  bool stopped = true;
+
+  for (unsigned i = 0; i < e->volumes; i++)
+    stopped &= cow_volume_flush (e->volume[i]->volume) == 0;
+  /* Its times, too. */
+  cow_engine_mark (e);
+  cow_mutex_lock (&e->sets_lock);
+  for (unsigned i = 0; i < e->volumes; i++)
+    stopped &= cow_file_identity (e->volume[i]->volume->file,
+                                  &e->volume[i]->record.identity)
+               == 0;
+  e->stopping = stopped;
+  cow_mutex_unlock (&e->sets_lock);
+}
+
+int
+cow_engine_close (struct cow_engine *e)
+{
+  if (!e->started || !cow_engine_has_store (e))
+    return 0;
+  end_not_persistent (e);
+  cow_engine_sweep_all (e);
+  note_stopped (e);
+  return cow_store_close (e->store);
 }
 
 void
@@ -154,11 +283,8 @@ cow_engine_free (struct cow_engine *e)
 {
   if (e == NULL)
     return;
-  while (e->newest != NULL) {
-    struct cow_id id = e->newest->id;
-
-    cow_engine_delete_set (e, &id);
-  }
+  forget_sets (e);
+  cow_notes_clear (e);
   for (unsigned i = 0; i < e->volumes; i++) {
     cow_volume_close (e->volume[i]->volume);
     free (e->volume[i]);
@@ -172,6 +298,8 @@ cow_engine_free (struct cow_engine *e)
     cow_hold_destroy (&e->hold[i]);
   cow_cond_destroy (&e->swept);
   cow_mutex_destroy (&e->sets_lock);
+  free (e->state_directory);
+  free (e->store_directory);
   free (e->store_path);
   free (e);
 }
@@ -263,6 +391,9 @@ cow_engine_status (struct cow_engine *e, struct cow_engine_status *out)
   struct cow_store_status store;
 
   memset (out, 0, sizeof *out);
+  out->has_store = cow_engine_has_store (e);
+  out->store_fill_rate = atomic_load (&e->watch.rate);
+  out->store_full_in_s = atomic_load (&e->watch.full_in_s);
   cow_store_status (e->store, &store);
   out->store_limit_bytes = store.limit_bytes;
   out->store_used_bytes = store.used_bytes;

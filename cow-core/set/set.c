@@ -1,10 +1,10 @@
-/* set.c - the making of a set: prepare, hold, switch, settle, finish, abort.
+/* set.c - the making of a set: prepare, hold, switch, settle, abort.
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * The states and their moves are in STATES.md.  A phase that takes time works
  * outside the set's lock, so that an abort can pass it: the abort undoes what
  * there is, and the phase, when it comes back, finds the set ABORTED and
- * undoes what it had in hand itself.
+ * undoes what it had in hand itself.  How a set is finished is in finish.c.
  *
  * The instant: in prepare each volume got, for its next epoch, a root with all
  * bits clear and a snapshot in its live list.  Nobody asks for either before
@@ -20,16 +20,18 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "set/engine.h"
+#include "set/set-priv.h"
 
 #define BIT(state) (1u << (state))
 
-static const uint8_t moves[] = {
+static const uint16_t moves[] = {
   [COW_SET_OPEN] = BIT (COW_SET_PREPARED) | BIT (COW_SET_ABORTED),
   [COW_SET_PREPARED] = BIT (COW_SET_HELD) | BIT (COW_SET_ABORTED),
   [COW_SET_HELD] = BIT (COW_SET_SWITCHED) | BIT (COW_SET_ABORTED),
   [COW_SET_SWITCHED] = BIT (COW_SET_SETTLED) | BIT (COW_SET_ABORTED),
-  [COW_SET_SETTLED] = BIT (COW_SET_COMMITTED) | BIT (COW_SET_ABORTED),
+  [COW_SET_SETTLED] = BIT (COW_SET_COMMITTED) | BIT (COW_SET_UNDECIDED)
+                      | BIT (COW_SET_ABORTED),
+  [COW_SET_UNDECIDED] = BIT (COW_SET_COMMITTED) | BIT (COW_SET_ABORTED),
   [COW_SET_COMMITTED] = BIT (COW_SET_GONE),
   [COW_SET_ABORTED] = 0,
   [COW_SET_GONE] = 0,
@@ -40,18 +42,19 @@ static const char *const state_names[] = {
   [COW_SET_HELD] = "held",           [COW_SET_SWITCHED] = "switched",
   [COW_SET_SETTLED] = "settled",     [COW_SET_COMMITTED] = "committed",
   [COW_SET_ABORTED] = "aborted",     [COW_SET_GONE] = "gone",
+  [COW_SET_UNDECIDED] = "undecided",
 };
 
-static void
-move_locked (struct cow_set *s, enum cow_set_state to)
+void
+cow_set_move_locked (struct cow_set *s, enum cow_set_state to)
 {
   assert (moves[s->state] & BIT (to));
   s->state = to;
 }
 
 /* Is the set where a phase begins, and nobody at work on it? */
-static int
-expect_locked (const struct cow_set *s, enum cow_set_state state,
+int
+cow_set_expect_locked (const struct cow_set *s, enum cow_set_state state,
                struct cow_error *err)
 {
   if (s->state == COW_SET_ABORTED)
@@ -70,7 +73,7 @@ cow_set_new (struct cow_engine *e, const struct cow_set_options *options,
 {
   struct cow_set *s;
 
-  if (options->persistent)
+  if (options->persistent && !cow_engine_has_store (e))
     return cow_error_set (err, -EOPNOTSUPP,
                           "a persistent set needs a server with a store");
   if (options->label && strlen (options->label) > COW_NAME_MAX)
@@ -91,14 +94,15 @@ cow_set_new (struct cow_engine *e, const struct cow_set_options *options,
   return 0;
 }
 
-static void
-put_set (struct cow_set *s)
+void
+cow_set_drop (struct cow_set *s)
 {
   if (atomic_fetch_sub (&s->count, 1) != 1)
     return;
   for (unsigned i = 0; i < s->members; i++)
     cow_snapshot_put (s->member[i].snapshot);
   cow_mutex_destroy (&s->lock);
+  free (s->annotation);
   free (s);
 }
 
@@ -108,7 +112,27 @@ cow_set_put (struct cow_set *s)
   if (s == NULL)
     return;
   cow_set_abort (s);            /* no effect on one that is finished */
-  put_set (s);
+  cow_set_drop (s);
+}
+
+int
+cow_set_annotate (struct cow_set *s, const void *data, size_t len)
+{
+  void *copy;
+  LOCK_FOR_SCOPE (&s->lock);
+
+  if (len > COW_ANNOTATION_MAX)
+    return -E2BIG;
+  if (s->state > COW_SET_SETTLED || s->submitted)
+    return -EINVAL;
+  copy = malloc (len > 0 ? len : 1);
+  if (copy == NULL)
+    return -ENOMEM;
+  memcpy (copy, data, len);
+  free (s->annotation);
+  s->annotation = copy;
+  s->annotation_bytes = len;
+  return 0;
 }
 
 /* Is there a snapshot of that id in a finished set? */
@@ -132,7 +156,7 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   int rc;
   LOCK_FOR_SCOPE (&s->lock);
 
-  rc = expect_locked (s, COW_SET_OPEN, err);
+  rc = cow_set_expect_locked (s, COW_SET_OPEN, err);
   if (rc < 0)
     return rc;
   for (unsigned i = 0; i < s->members; i++) {
@@ -159,6 +183,7 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   snap->set = s;
   snap->persistent = s->persistent;
   atomic_init (&snap->end, COW_ALIVE);
+  atomic_init (&snap->ending, COW_ALIVE);
   atomic_init (&snap->count, 1);
 
   cow_mutex_lock (&e->sets_lock);
@@ -182,8 +207,8 @@ cow_set_add (struct cow_set *s, struct cow_volume *v,
   return 0;
 }
 
-static void
-drop_claims (struct cow_set *s)
+void
+cow_set_drop_claims (struct cow_set *s)
 {
   struct cow_engine *e = s->engine;
   LOCK_FOR_SCOPE (&e->sets_lock);
@@ -197,8 +222,8 @@ drop_claims (struct cow_set *s)
   }
 }
 
-static void
-log_set (const struct cow_set *s, const char *what)
+void
+cow_set_log (const struct cow_set *s, const char *what)
 {
   char text[COW_ID_TEXT_SIZE];
 
@@ -230,8 +255,8 @@ let_go_locked (struct cow_set *s)
   give_hold (s);
 }
 
-static void
-abort_locked (struct cow_set *s)
+void
+cow_set_abort_locked (struct cow_set *s)
 {
   bool switched = s->state == COW_SET_SWITCHED || s->state == COW_SET_SETTLED;
 
@@ -252,9 +277,9 @@ abort_locked (struct cow_set *s)
         atomic_exchange (&m->volume->root[next & 1], &cow_root_full));
     }
   }
-  move_locked (s, COW_SET_ABORTED);
-  drop_claims (s);
-  log_set (s, "is aborted");
+  cow_set_move_locked (s, COW_SET_ABORTED);
+  cow_set_drop_claims (s);
+  cow_set_log (s, "is aborted");
 }
 
 int
@@ -264,21 +289,22 @@ cow_set_abort (struct cow_set *s)
 
   if (s->state == COW_SET_ABORTED)
     return 0;
-  if (s->state == COW_SET_COMMITTED || s->state == COW_SET_GONE)
+  if (s->state == COW_SET_COMMITTED || s->state == COW_SET_UNDECIDED
+      || s->state == COW_SET_GONE || s->submitted)
     return -EINVAL;
-  abort_locked (s);
+  cow_set_abort_locked (s);
   return 0;
 }
 
 /* A phase has failed: undo, unless an abort did meanwhile. */
-static int
-fail_phase (struct cow_set *s, int rc)
+int
+cow_set_fail_phase (struct cow_set *s, int rc)
 {
   LOCK_FOR_SCOPE (&s->lock);
 
   s->busy = false;
   if (s->state != COW_SET_ABORTED)
-    abort_locked (s);
+    cow_set_abort_locked (s);
   return rc;
 }
 
@@ -340,7 +366,7 @@ cow_set_prepare (struct cow_set *s, uint64_t deadline_ns,
   int rc;
 
   cow_mutex_lock (&s->lock);
-  rc = expect_locked (s, COW_SET_OPEN, err);
+  rc = cow_set_expect_locked (s, COW_SET_OPEN, err);
   s->busy = rc == 0 ? true : s->busy;
   cow_mutex_unlock (&s->lock);
   if (rc < 0)
@@ -374,10 +400,10 @@ cow_set_prepare (struct cow_set *s, uint64_t deadline_ns,
   }
   if (rc == 0) {
     s->busy = false;
-    move_locked (s, COW_SET_PREPARED);
+    cow_set_move_locked (s, COW_SET_PREPARED);
   }
   cow_mutex_unlock (&s->lock);
-  return rc < 0 ? fail_phase (s, rc) : 0;
+  return rc < 0 ? cow_set_fail_phase (s, rc) : 0;
 }
 
 static struct cow_hold *
@@ -399,14 +425,14 @@ cow_set_hold (struct cow_set *s, uint64_t limit_ns, struct cow_error *err)
   int rc;
   LOCK_FOR_SCOPE (&s->lock);
 
-  rc = expect_locked (s, COW_SET_PREPARED, err);
+  rc = cow_set_expect_locked (s, COW_SET_PREPARED, err);
   if (rc < 0)
     return rc;
   s->hold = take_hold (s->engine);
   if (s->hold == NULL)
     return cow_error_set (err, -EAGAIN, "%u sets hold writes already",
                           COW_HOLDS);
-  move_locked (s, COW_SET_HELD);
+  cow_set_move_locked (s, COW_SET_HELD);
   /* From here to the opening: no I/O, no allocation, no message. */
   s->held_since_ns = cow_now_ns ();
   cow_hold_begin (s->hold, s->held_since_ns + limit_ns);
@@ -421,11 +447,11 @@ cow_set_switch (struct cow_set *s, struct cow_error *err)
   int rc;
   LOCK_FOR_SCOPE (&s->lock);
 
-  rc = expect_locked (s, COW_SET_HELD, err);
+  rc = cow_set_expect_locked (s, COW_SET_HELD, err);
   if (rc < 0)
     return rc;
   if (!cow_hold_switch (s->hold)) {
-    abort_locked (s);
+    cow_set_abort_locked (s);
     return cow_error_set (err, -ETIMEDOUT,
                           "writes could not be held until all was ready");
   }
@@ -436,13 +462,13 @@ cow_set_switch (struct cow_set *s, struct cow_error *err)
   s->hold_ns = s->switched_ns - s->held_since_ns;
   give_hold (s);
   s->created_wall_ns = cow_wall_ns ();
-  move_locked (s, COW_SET_SWITCHED);
+  cow_set_move_locked (s, COW_SET_SWITCHED);
   return 0;
 }
 
 /* All or none: has a snapshot of the set been lost on the way? */
-static int
-check_alive (struct cow_set *s, struct cow_error *err)
+int
+cow_set_check_alive (struct cow_set *s, struct cow_error *err)
 {
   for (unsigned i = 0; i < s->members; i++) {
     int end = atomic_load (&s->member[i].snapshot->end);
@@ -463,7 +489,7 @@ cow_set_settle (struct cow_set *s, uint64_t deadline_ns,
   int rc;
 
   cow_mutex_lock (&s->lock);
-  rc = expect_locked (s, COW_SET_SWITCHED, err);
+  rc = cow_set_expect_locked (s, COW_SET_SWITCHED, err);
   s->busy = rc == 0 ? true : s->busy;
   cow_mutex_unlock (&s->lock);
   if (rc < 0)
@@ -477,40 +503,16 @@ cow_set_settle (struct cow_set *s, uint64_t deadline_ns,
                      s->member[i].volume->name);
   }
   if (rc == 0)
-    rc = check_alive (s, err);
+    rc = cow_set_check_alive (s, err);
   if (rc < 0)
-    return fail_phase (s, rc);
+    return cow_set_fail_phase (s, rc);
 
   LOCK_FOR_SCOPE (&s->lock);
   s->busy = false;
   if (s->state == COW_SET_ABORTED)
     return cow_error_set (err, -ECANCELED, "the set was aborted");
   s->settle_ns = cow_now_ns () - s->switched_ns;
-  move_locked (s, COW_SET_SETTLED);
-  return 0;
-}
-
-int
-cow_set_finish (struct cow_set *s, struct cow_error *err)
-{
-  struct cow_engine *e = s->engine;
-  int rc;
-  LOCK_FOR_SCOPE (&s->lock);
-
-  rc = expect_locked (s, COW_SET_SETTLED, err);
-  if (rc == 0)
-    rc = check_alive (s, err);
-  if (rc < 0) {
-    if (s->state == COW_SET_SETTLED)
-      abort_locked (s);
-    return rc;
-  }
-  move_locked (s, COW_SET_COMMITTED);
-  cow_mutex_lock (&e->sets_lock);
-  cow_catalogue_add_locked (e, s);
-  cow_mutex_unlock (&e->sets_lock);
-  drop_claims (s);
-  log_set (s, "is made");
+  cow_set_move_locked (s, COW_SET_SETTLED);
   return 0;
 }
 

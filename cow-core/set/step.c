@@ -136,13 +136,21 @@ sweep_volume (struct cow_engine *e, struct cow_slot_of_volume *slot)
   return true;
 }
 
+void
+cow_engine_sweep_all (struct cow_engine *e)
+{
+  for (unsigned i = 0; i < e->volumes; i++)
+    while (sweep_volume (e, e->volume[i]))
+      ;
+}
+
 static void
 lose_all (struct cow_engine *e)
 {
   for (unsigned i = 0; i < e->volumes; i++)
-    atomic_fetch_add (&e->invalidated,
-                      cow_volume_end_all (e->volume[i]->volume, UINT32_MAX,
-                                          COW_LOST_STORE_ERROR));
+    if (cow_volume_lives (e->volume[i]->volume) > 0)
+      (void) cow_engine_lose_volume (e, e->volume[i]->volume,
+                                     COW_LOST_STORE_ERROR);
 }
 
 static bool
@@ -176,6 +184,7 @@ cow_engine_step (struct cow_engine *e, uint64_t deadline_ns)
     cow_sleep_ns (COW_NS_PER_MS);
     return false;
   }
+  cow_engine_watch (e);
   did = cow_store_work (e->store);
   for (unsigned i = 0; i < e->volumes; i++) {
     did |= sweep_volume (e, e->volume[i]);
@@ -200,41 +209,53 @@ cow_engine_wake (struct cow_engine *e)
   cow_store_wake (e->store);
 }
 
+static bool
+is_any_alive (const struct cow_set *s)
+{
+  for (unsigned i = 0; i < s->members; i++)
+    if (atomic_load (&s->member[i].snapshot->end) == COW_ALIVE)
+      return true;
+  return false;
+}
+
+/* Those that wait for a decision go first, then the oldest. */
+static struct cow_set *
+choose_victim_locked (struct cow_engine *e)
+  COW_REQUIRES (e->sets_lock)
+{
+  struct cow_set *victim = NULL;
+
+  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
+    if (s->recording != COW_RECORD_SUBMITTED && is_any_alive (s)
+        && (victim == NULL || s->undecided || !victim->undecided))
+      victim = s;
+  return victim;
+}
+
 /* End what is left of the oldest set.  False if there is none. */
 static bool
 evict_oldest (struct cow_engine *e)
 {
   struct cow_snapshot *snap[COW_SET_VOLUMES_MAX];
-  struct cow_set *oldest = NULL;
+  struct cow_set *victim;
   char text[COW_ID_TEXT_SIZE];
-  unsigned n = 0;
 
   cow_mutex_lock (&e->sets_lock);
-  for (struct cow_set *s = e->newest; s != NULL; s = s->older)
-    for (unsigned i = 0; i < s->members; i++)
-      if (atomic_load (&s->member[i].snapshot->end) == COW_ALIVE) {
-        oldest = s;
-        break;
-      }
-  if (oldest != NULL) {
-    cow_id_format (&oldest->id, text);
-    for (unsigned i = 0; i < oldest->members; i++) {
-      snap[n] = oldest->member[i].snapshot;
-      cow_snapshot_get (snap[n++]);
-    }
-  }
+  victim = choose_victim_locked (e);
+  if (victim != NULL)
+    atomic_fetch_add (&victim->count, 1);
   cow_mutex_unlock (&e->sets_lock);
-  if (n == 0)
+  if (victim == NULL)
     return false;
+  cow_id_format (&victim->id, text);
   cow_log (COW_LOG_ERROR,
            "the store is full: the oldest set, %s, is lost; the volumes are "
            "served on",
            text);
-  for (unsigned i = 0; i < n; i++) {
-    if (cow_volume_live_end (snap[i]->volume, snap[i], COW_LOST_STORE_FULL))
-      atomic_fetch_add (&e->invalidated, 1);
-    cow_snapshot_put (snap[i]);
-  }
+  for (unsigned i = 0; i < victim->members; i++)
+    snap[i] = victim->member[i].snapshot;
+  (void) cow_engine_lose (e, snap, victim->members, COW_LOST_STORE_FULL);
+  cow_set_drop (victim);
   return true;
 }
 
@@ -292,8 +313,7 @@ cow_engine_relieve (void *opaque, struct cow_volume *v, int code)
     end = COW_LOST_STORE_TIMEOUT;
   else if (code == -EREMOTEIO)
     end = COW_LOST_ORIGIN_ERROR;
-  atomic_fetch_add (&e->invalidated,
-                    cow_volume_end_all (v, UINT32_MAX, end));
+  (void) cow_engine_lose_volume (e, v, end);
 }
 
 int

@@ -772,13 +772,13 @@ cow_store_open (struct cow_io *io, const struct cow_store_options *options,
   s->named = true;
   if (options->hooks)
     s->hooks = *options->hooks;
+  *out = s;                     /* the hooks ask for its id */
   rc = open_store (s, options, err);
   if (rc < 0) {
+    *out = NULL;
     cow_store_free (s);
-    return rc;
   }
-  *out = s;
-  return 0;
+  return rc;
 }
 
 void

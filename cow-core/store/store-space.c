@@ -36,6 +36,26 @@ allowance (struct cow_store *s)
                   (uint64_t) CHUNK_SEGMENTS);
 }
 
+uint64_t
+cow_store_room (struct cow_store *s)
+{
+  uint64_t free_bytes = 0, total_bytes = 0, reserve, segments, more;
+  struct cow_file *file;
+
+  cow_mutex_lock (&s->lock);
+  file = s->file;
+  more = s->segments_max - COW_MAX (s->granted, s->segments);
+  segments = COW_MAX (s->granted, s->segments) - s->in_use;
+  cow_mutex_unlock (&s->lock);
+  if (file != NULL && cow_file_space (file, &free_bytes, &total_bytes) == 0) {
+    reserve = COW_MAX (s->reserve_bytes,
+                       total_bytes / 100 * s->reserve_percent);
+    free_bytes = free_bytes > reserve ? free_bytes - reserve : 0;
+    more = COW_MIN (more, free_bytes / s->segment_bytes);
+  }
+  return (segments + more) * s->segment_bytes;
+}
+
 /* Take space for n segments from `from` on, or for as many as there is space
  * for.  How many, or -errno that is not for want of space.
  */

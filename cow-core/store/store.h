@@ -253,4 +253,9 @@ struct cow_store_status {
 };
 void cow_store_status (struct cow_store *s, struct cow_store_status *out);
 
+/* How many bytes more (headers included) it could take now: within its limit,
+ * and of what its file system has beyond the reserve.  Asks that.
+ */
+uint64_t cow_store_room (struct cow_store *s);
+
 #endif /* COW_STORE_STORE_H */

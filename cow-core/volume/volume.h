@@ -34,6 +34,7 @@ struct cow_snapshot {
   bool persistent;              /* what it needs is durable before it is
                                  * overwritten */
   _Atomic int end;              /* enum cow_snapshot_end */
+  _Atomic int ending;           /* the same, while that becomes durable */
   _Atomic bool open;            /* committed: views may be made */
   _Atomic unsigned count;       /* set and views */
   _Atomic uint64_t exceptions;  /* filed while it was the newest, in blocks */

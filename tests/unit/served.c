@@ -43,7 +43,8 @@ count (void *opaque, struct sim_disk *d, const struct sim_step *step)
   (void) d;
   if (!step->after)
     return;
-  if (strcmp (step->file, STORE_FILE) == 0)
+  if (strcmp (step->file, STORE_FILE) == 0
+      || strcmp (step->file, LASTING_FILE) == 0)
     served.store_ios[step->op]++;
   else
     served.origin_ios[step->op]++;
@@ -61,13 +62,11 @@ served_stamp (uint8_t *buf, size_t len, uint64_t offset, uint32_t stamp)
 }
 
 static void
-add_volume (unsigned v)
+make_disk (unsigned v)
 {
   struct sim_file_options file = served.o.file;
-  struct cow_error err = COW_ERROR_INIT;
-  char name[16], path[16];
+  char path[16];
 
-  snprintf (name, sizeof name, "v%u", v);
   snprintf (path, sizeof path, "d%u", v);
   file.size_bytes = served.o.size_bytes;
   file.direct_align_bytes = served.o.direct ? served.o.direct : 512;
@@ -78,6 +77,16 @@ add_volume (unsigned v)
     served_stamp (served.data[v], file.size_bytes, 0, 1000 + v);
     sim_disk_poke (served.disk, path, 0, served.data[v], file.size_bytes);
   }
+}
+
+static void
+add_volume (unsigned v)
+{
+  struct cow_error err = COW_ERROR_INIT;
+  char name[16], path[16];
+
+  snprintf (name, sizeof name, "v%u", v);
+  snprintf (path, sizeof path, "d%u", v);
   must (cow_volume_add (served.engine, name, path,
                         served.o.direct ? COW_CACHE_NONE : COW_CACHE_WRITEBACK,
                         false, &err, &served.volume[v]),
@@ -100,15 +109,65 @@ served_begin (const struct served_options *options)
   served.o.disk.seed = options->seed;
   served.disk = sim_disk_new (&served.o.disk);
   sim_disk_observe (served.disk, count, NULL);
-  e->use_io = sim_disk_io (served.disk);
   if (e->store_path == NULL)
     e->store_path = "/store";
   if (e->ring_segments == 0)
     e->ring_segments = 8;
-  must (cow_engine_new (e, NULL, &served.engine), "engine");
+  for (unsigned v = 0; v < served.o.volumes; v++)
+    make_disk (v);
+  must (served_come_back (NULL), "start");
+}
+
+void
+served_go (enum served_how how, uint64_t seed)
+{
+  struct sim_disk *next = NULL;
+
+  if (how == SERVED_STOP)
+    must (cow_engine_close (served.engine), "close");
+  else {
+    next = how == SERVED_KILL ? sim_disk_clone (served.disk)
+                              : sim_disk_crash (served.disk, seed);
+    sim_disk_power_off (served.disk);
+  }
+  cow_engine_free (served.engine);
+  served.engine = NULL;
+  if (next == NULL)
+    return;
+  sim_disk_free (served.disk);
+  served.disk = next;
+  sim_disk_observe (served.disk, count, NULL);
+}
+
+int
+served_come_back (struct cow_error *err)
+{
+  int rc;
+
+  served.o.engine.use_io = sim_disk_io (served.disk);
+  must (cow_engine_new (&served.o.engine, NULL, &served.engine), "engine");
   for (unsigned v = 0; v < served.o.volumes; v++)
     add_volume (v);
-  must (cow_engine_start (served.engine, NULL), "start");
+  rc = cow_engine_open (served.engine, err);
+  if (rc == 0)
+    rc = cow_engine_start (served.engine, err);
+  if (rc < 0) {
+    cow_engine_free (served.engine);
+    served.engine = NULL;
+  }
+  return rc;
+}
+
+void
+served_restart (enum served_how how, uint64_t seed)
+{
+  struct cow_error err = COW_ERROR_INIT;
+
+  served_go (how, seed);
+  if (served_come_back (&err) < 0) {
+    fprintf (stderr, "served: restart: %s\n", err.text);
+    abort ();
+  }
 }
 
 void
@@ -278,7 +337,9 @@ served_set_to (struct served_set *s, uint64_t members, const char *label,
                enum cow_set_state to, struct cow_set **out)
 {
   const uint64_t deadline_ns = cow_now_ns () + 60 * COW_NS_PER_S;
-  struct cow_set_options o = { .label = label };
+  struct cow_set_options o = {
+    .label = label, .persistent = served.o.persistent,
+  };
   struct cow_set *set;
   int rc;
 

@@ -22,6 +22,9 @@
 
 #define SERVED_MAX 66
 #define STORE_FILE "(unnamed)"
+/* With engine.store_directory = STORE_DIRECTORY. */
+#define STORE_DIRECTORY "/store"
+#define LASTING_FILE STORE_DIRECTORY "/cowset.store"
 
 struct served_options {
   uint64_t seed;
@@ -30,6 +33,7 @@ struct served_options {
   uint64_t size_bytes;          /* of each */
   bool holes;                   /* the files are empty; else filled */
   uint32_t direct;              /* cache=none, with this alignment; 0: cached */
+  bool persistent;              /* the sets; needs engine.store_directory */
   struct sim_file_options file; /* no_punch, no_zero, is_block */
   struct sim_disk_options disk;
   struct cow_engine_options engine; /* ring_segments 0: 8 */
@@ -48,6 +52,20 @@ extern struct served {
 void served_begin (const struct served_options *o);
 /* All sets go with the engine. */
 void served_end (void);
+
+/* The server goes, and another one comes.  What the origins hold stays noted:
+ * of a power loss, that is up to the test.
+ */
+enum served_how {
+  SERVED_STOP,                  /* in order */
+  SERVED_KILL,                  /* the disks as they are */
+  SERVED_CRASH,                 /* with what is stable, by the seed */
+};
+void served_go (enum served_how how, uint64_t seed);
+/* 0, or what cow_engine_open() said; then there is no engine. */
+int served_come_back (struct cow_error *err);
+/* Both; must succeed. */
+void served_restart (enum served_how how, uint64_t seed);
 
 /* Background work until there is none. */
 void served_work (void);
