@@ -45,12 +45,18 @@ const char config_help[] =
   "cache=writeback|none     Through the page cache (default), or direct I/O.\n"
   "block-size=SIZE          Unit of copying, a power of 2 from 4K (default)\n"
   "                         to 1M.\n"
+  "store=DIR                Keep old data in this directory, and with it sets\n"
+  "                         that outlive the server.  Without it old data is\n"
+  "                         in $TMPDIR or /var/tmp, and ends with the server.\n"
   "store-limit=SIZE         Space for old data (default: a tenth of the\n"
-  "                         volumes), in $TMPDIR or /var/tmp.\n"
+  "                         volumes; with store=, as much as all of them).\n"
   "store-reserve=SIZE       Leave that much free in the file system of the\n"
   "                         store (default: 5%, at least 1G).\n"
   "store-timeout=SECONDS    A store silent for longer has failed (default\n"
   "                         10).\n"
+  "force-origin=BOOL        Keep snapshots though their volume seems to have\n"
+  "                         been changed without the store.\n"
+  "state-dir=DIR            Where the marks of block devices are kept.\n"
   "protect=origin|snapshot  What goes on when the store fails or is full\n"
   "                         (default: origin).\n"
   "io=auto|uring|sync       How the disks are read and written.\n"
@@ -297,6 +303,59 @@ set_block_size (const char *key, const char *value)
   return 0;
 }
 
+/* A directory that is there: none is made for a name that may be mistyped. */
+static int
+set_directory (const char *key, const char *value, char **directory)
+{
+  struct stat st;
+  char *absolute = nbdkit_absolute_path (value);
+
+  if (absolute == NULL)
+    return -1;
+  if (stat (absolute, &st) == -1)
+    nbdkit_error ("%s=%s: %m%s", key, value,
+                  errno == ENOENT ? "; make the directory first" : "");
+  else if (!S_ISDIR (st.st_mode))
+    nbdkit_error ("%s=%s: is not a directory", key, value);
+  else {
+    free (*directory);
+    *directory = absolute;
+    return 0;
+  }
+  free (absolute);
+  return -1;
+}
+
+static int
+set_store (const char *key, const char *value)
+{
+  if (settings.store) {
+    nbdkit_error ("%s=%s: there is one store for all volumes, and %s was "
+                  "given already", key, value, settings.store);
+    return -1;
+  }
+  return set_directory (key, value, &settings.store);
+}
+
+static int
+set_state_dir (const char *key, const char *value)
+{
+  return set_directory (key, value, &settings.state_dir);
+}
+
+static int
+set_force_origin (const char *key, const char *value)
+{
+  int r = nbdkit_parse_bool (value);
+
+  if (r == -1) {
+    nbdkit_error ("%s=%s: must be true or false", key, value);
+    return -1;
+  }
+  settings.force_origin = r;
+  return 0;
+}
+
 static int
 set_store_limit (const char *key, const char *value)
 {
@@ -437,10 +496,10 @@ static const struct {
   { "control-secret", set_control_secret },
   { "debug-provider", provider_test_config },
   { "debug-sysfs", nested_config },
-  { "store", not_supported },
-  { "state-dir", not_supported },
+  { "store", set_store },
+  { "state-dir", set_state_dir },
   { "clone-dir", not_supported },
-  { "force-origin", not_supported },
+  { "force-origin", set_force_origin },
 };
 
 int
@@ -472,6 +531,9 @@ config_free (void)
     free (settings.volumes[i].name);
     free (settings.volumes[i].path);
   }
+  free (settings.store);
+  free (settings.state_dir);
+  settings.store = settings.state_dir = NULL;
   free (settings.volumes);
   settings.volumes = NULL;
   settings.count = 0;

@@ -180,5 +180,6 @@ op_supported (struct request *q)
     provider_failed (q, "supported", volume, hr, &err);
   else
     op_put (q, "supported",
-            json_boolean (!proto_context_persistent (context)));
+            json_boolean (cow_engine_has_store (engine) ||
+                          !proto_context_persistent (context)));
 }

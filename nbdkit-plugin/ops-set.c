@@ -37,6 +37,7 @@ state_text (enum cow_set_state state)
   case COW_SET_COMMITTED: return "finished";
   case COW_SET_ABORTED: return "aborted";
   case COW_SET_GONE: return "deleted";
+  case COW_SET_UNDECIDED: return "undecided";
   }
   return "unknown";
 }
@@ -195,7 +196,8 @@ get_start (struct request *q, struct start *st)
              "in it; use backup (0) or file-share-backup (0x10)", st->context);
     return false;
   }
-  if (proto_context_persistent (st->context)) {
+  if (proto_context_persistent (st->context) &&
+      !cow_engine_has_store (engine)) {
     op_fail (q, VSS_E_UNSUPPORTED_CONTEXT, "context 0x%x: this server has no "
              "store, so that its snapshots end with it; use backup (0) or "
              "file-share-backup (0x10)", st->context);
@@ -251,7 +253,7 @@ op_set_start (struct request *q)
     .id = id_to_cow (&start.id),
     .label = start.label,
     .attributes = start.context,
-    .persistent = false,
+    .persistent = proto_context_persistent (start.context),
   };
   if (info == NULL)
     r = -ENOMEM;

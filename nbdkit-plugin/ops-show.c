@@ -64,6 +64,11 @@ op_status (struct request *q)
   json_object_set_new (store, "used_bytes", op_number (st.store_used_bytes));
   json_object_set_new (store, "file_bytes", op_number (st.store_file_bytes));
   json_object_set_new (store, "failed", json_boolean (st.store_failed));
+  if (cow_engine_has_store (engine))
+    json_object_set_new (store, "id", op_id (cow_engine_store_id (engine)));
+  json_object_set_new (store, "fill_rate", op_number (st.store_fill_rate));
+  if (st.store_full_in_s != UINT64_MAX)
+    json_object_set_new (store, "full_in_s", op_number (st.store_full_in_s));
   json_object_set_new (store, "written_bytes",
                        op_number (st.store_written_bytes));
   json_object_set_new (store, "copied_bytes", op_number (st.copied_bytes));
@@ -98,6 +103,7 @@ end_name (enum cow_snapshot_end end)
   case COW_LOST_STORE_ERROR: return "store-error";
   case COW_LOST_STORE_TIMEOUT: return "store-timeout";
   case COW_LOST_ORIGIN_ERROR: return "origin-error";
+  case COW_LOST_ORIGIN_CHANGED: return "origin-changed";
   }
   return "unknown";
 }

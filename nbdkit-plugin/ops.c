@@ -250,7 +250,7 @@ op_hello (struct request *q)
   op_put (q, "version", json_integer (PROTO_VERSION));
   op_put (q, "machine", op_text (op_machine));
   op_put (q, "instance", op_proto_id (&instance));
-  op_put (q, "store", json_false ());
+  op_put (q, "store", json_boolean (cow_engine_has_store (engine)));
   op_put (q, "hold_limit_ms", json_integer (settings.hold_limit_ms));
   op_put (q, "flush_limit_ms", json_integer (settings.flush_limit_ms));
   op_put (q, "session_grace_ms", json_integer (settings.session_grace_ms));

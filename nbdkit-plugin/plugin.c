@@ -3,8 +3,8 @@
  *
  * The plugin translates between nbdkit and cow-core and decides nothing.
  *
- * Start: .get_ready makes the engine and opens (and locks) the origins, where
- * the user sees what is wrong; rings and threads come in .after_fork only,
+ * Start: .get_ready makes the engine and opens (and locks) the origins and the
+ * store, where the user sees what is wrong; rings and threads come in .after_fork only,
  * since nbdkit may fork in between.  Stop: when .cleanup is called there are no
  * connections any more (but nbdkit has not closed all of them); the sessions
  * end, and the threads are told to stop and joined before the engine goes.
@@ -130,6 +130,10 @@ plugin_get_ready (void)
     .store_timeout_ns = settings.store_timeout_ns,
     .snapshot_limit = settings.snapshot_limit,
     .protect_snapshot = settings.protect_snapshot,
+    .store_directory = settings.store,
+    .state_directory = settings.state_dir,
+    .force_origin = settings.force_origin,
+    .run = apart_run,
   };
   struct cow_error err = COW_ERROR_INIT;
   int r;
@@ -143,6 +147,11 @@ plugin_get_ready (void)
   for (size_t i = 0; i < settings.count; ++i)
     if (add_volume (&settings.volumes[i]) == -1)
       return -1;
+  r = cow_engine_open (engine, &err);
+  if (r < 0) {
+    nbdkit_error ("%s", err.text[0] ? err.text : strerror (-r));
+    return -1;
+  }
   return 0;
 }
 
@@ -198,6 +207,21 @@ plugin_after_fork (void)
 /* ------------------------------------------------------------------ stop */
 
 static void
+close_engine (void)
+{
+  int r = cow_engine_close (engine);
+
+  if (r < 0)
+    nbdkit_error ("store=%s: could not be closed in order: %s; nothing is "
+                  "lost, the next start takes a little longer",
+                  settings.store, strerror (-r));
+  /* A step that hangs in the kernel still has it; the process ends anyway. */
+  if (!apart_busy ())
+    cow_engine_free (engine);
+  engine = NULL;
+}
+
+static void
 plugin_cleanup (void)
 {
   exports_close_all ();
@@ -212,8 +236,7 @@ plugin_cleanup (void)
     step_running = false;
   }
   if (engine)
-    cow_engine_free (engine);
-  engine = NULL;
+    close_engine ();
 }
 
 static void
@@ -243,7 +266,7 @@ plugin_dump (void)
   else
     printf ("cowset_io=none\n");
   printf ("cowset_control_protocol=%d\n", PROTO_VERSION);
-  printf ("cowset_store=no\n");
+  printf ("cowset_store=yes\n");
   printf ("cowset_providers=cow\n");
   printf ("cowset_set_volumes_max=%d\n", COW_SET_VOLUMES_MAX);
 }

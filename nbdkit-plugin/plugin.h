@@ -3,6 +3,7 @@
  *
  *   plugin.c    nbdkit's table, start and stop, the log
  *   config.c    parameters, into `settings`
+ *   apart.c     steps that may block for ever
  *   exports.c   names: the list, and what is behind each
  *   serve.c     NBD requests on volumes and snapshots
  *   nested.c    origins that lie on a volume of a cowset
@@ -56,7 +57,9 @@ struct settings {
   enum cow_cache cache;
   enum cow_io_kind io;
   uint32_t block_bytes;
-  uint64_t store_limit_bytes;   /* 0: a tenth of the volumes */
+  char *store, *state_dir;      /* absolute, or NULL */
+  bool force_origin;
+  uint64_t store_limit_bytes;   /* 0: as the engine has it */
   uint64_t store_reserve_bytes;
   unsigned store_reserve_percent;
   uint64_t store_timeout_ns;
@@ -91,6 +94,12 @@ extern int cowset_debug_store;
 extern int cowset_debug_set;
 extern int cowset_debug_volume;
 extern int cowset_debug_control;
+
+/* cow_engine_options.run: in a thread of its own. */
+int apart_run (void *opaque, int (*step) (void *arg), void (*done) (void *arg),
+               void *arg, uint64_t deadline_ns);
+/* Is a step still at it that nobody waits for any more? */
+bool apart_busy (void);
 
 /* --------------------------------------------------------------- exports */
 

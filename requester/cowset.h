@@ -843,6 +843,8 @@ struct cowset_status {
   uint64_t store_written_bytes, copied_bytes, zero_bytes;
   uint64_t exceptions_blocks;
   uint64_t invalidated;         /* snapshots lost since the start */
+  uint64_t store_fill_rate;     /* bytes a second of late, 0: not growing */
+  uint64_t store_full_in_s;     /* seconds, at that rate; UINT64_MAX: never */
   bool store_failed;
   uint64_t ring_bytes, ring_dirty_bytes, map_bytes;
 

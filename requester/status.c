@@ -94,6 +94,10 @@ read_server (struct cowset_status *s, json_t *hello, json_t *answer)
   s->zero_bytes = req_json_count (store, "zero_bytes");
   s->exceptions_blocks = req_json_count (store, "exceptions");
   s->invalidated = req_json_count (store, "invalidated");
+  s->store_fill_rate = req_json_count (store, "fill_rate");
+  s->store_full_in_s = json_object_get (store, "full_in_s")
+                         ? req_json_count (store, "full_in_s")
+                         : UINT64_MAX;
   s->store_failed = json_is_true (json_object_get (store, "failed"));
   s->ring_bytes = req_json_count (memory, "ring_bytes");
   s->ring_dirty_bytes = req_json_count (memory, "ring_dirty_bytes");

@@ -36,7 +36,7 @@ json_status (const struct cowset_status *s)
     json_array_append_new (volumes, json_volume (s->volume[i]));
   return json_pack (
     "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b,"
-    " s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b},"
+    " s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o*, s:b},"
     " s:{s:I, s:I, s:I}, s:o}",
     "server", s->server, "machine", s->machine, "uri", s->uri, "instance",
     instance, "io", s->io, "uptime_ms", (json_int_t) s->uptime_ms,
@@ -49,7 +49,12 @@ json_status (const struct cowset_status *s)
     (json_int_t) s->store_written_bytes, "copied_bytes",
     (json_int_t) s->copied_bytes, "zero_bytes", (json_int_t) s->zero_bytes,
     "exceptions", (json_int_t) s->exceptions_blocks, "invalidated",
-    (json_int_t) s->invalidated, "failed", (int) s->store_failed,
+    (json_int_t) s->invalidated, "fill_rate",
+    (json_int_t) s->store_fill_rate, "full_in_s",
+    s->store_full_in_s == UINT64_MAX
+      ? NULL
+      : json_integer ((json_int_t) s->store_full_in_s),
+    "failed", (int) s->store_failed,
     "memory", "ring_bytes", (json_int_t) s->ring_bytes, "ring_dirty_bytes",
     (json_int_t) s->ring_dirty_bytes, "map_bytes", (json_int_t) s->map_bytes,
     "volumes", volumes);
@@ -72,6 +77,9 @@ print_status (const struct cowset_status *s)
           cli_size (s->store_limit_bytes, b, sizeof b),
           cli_size (s->store_file_bytes, c, sizeof c),
           s->store_failed ? ", FAILED" : "");
+  if (s->store_full_in_s != UINT64_MAX)
+    printf ("filling    %s a second, full in %" PRIu64 " s at that rate\n",
+            cli_size (s->store_fill_rate, a, sizeof a), s->store_full_in_s);
   if (s->invalidated > 0)
     printf ("lost       %" PRIu64 " snapshots since the start\n",
             s->invalidated);

@@ -13,7 +13,7 @@ truncate -s 1M a.img
 run_nbdkit "$plugin" --dump-plugin >dump
 for line in name=cowset version= thread_model=parallel magic_config_key=volume \
             'cowset_io=\(io_uring\|sync\)' cowset_control_protocol=1 \
-            cowset_store=no
+            cowset_store=yes
 do
   grep -q "^$line" dump || { cat dump; fail "--dump-plugin lacks $line"; }
 done

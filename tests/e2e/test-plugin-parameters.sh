@@ -63,9 +63,17 @@ refused 'snapshot-limit=0: must be from 1 to' "$a" snapshot-limit=0
 refused 'snapshot-limit: ' "$a" snapshot-limit=many
 refused 'control-sessions=0: must be from 1 to 1024' "$a" control-sessions=0
 
+refused "store=$tmp/nowhere: No such file or directory; make the directory" \
+        "$a" "store=$tmp/nowhere"
+refused "store=$a: is not a directory" "$a" "store=$a"
+mkdir "$tmp/store"
+refused "store=$tmp: there is one store" "$a" "store=$tmp/store" "store=$tmp"
+refused "state-dir=$a: is not a directory" "$a" "state-dir=$a"
+refused 'force-origin=perhaps: must be true or false' \
+        "$a" force-origin=perhaps
+
 # What later versions bring is refused by its name, not passed over.
-for p in store=$tmp clone-dir=$tmp state-dir=$tmp force-origin=true \
-         control=tls
+for p in clone-dir=$tmp control=tls
 do
   refused "$p: not supported by this version" "$a" "$p"
 done
@@ -77,4 +85,5 @@ if grep -q hush "$tmp/err"; then fail "the secret is in the message"; fi
 run_nbdkit -U - "$plugin" one:"$a" volume=two:"$tmp/b.img" cache=writeback \
   block-size=1M store-limit=1M store-reserve=0 store-timeout=0.1 \
   protect=snapshot io=sync snapshot-limit=1 hold-limit=10 flush-limit=0.001 \
-  control=any control-sessions=1 session-grace=0 --run 'exit 0'
+  control=any control-sessions=1 session-grace=0 store="$tmp/store" \
+  state-dir="$tmp" force-origin=true --run 'exit 0'

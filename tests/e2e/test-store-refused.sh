@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# What a server with a store refuses to start with, and what it says; nothing
+# is changed by that.
+# SPDX-License-Identifier: BSD-3-Clause
+
+. "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
+. "$tests_srcdir/e2e/store.sh"
+
+requires jq nbdcopy cmp
+requires_python nbd
+
+store=$tmp/store
+mkdir "$store" "$tmp/other"
+head -c 2M /dev/urandom >"$tmp/a.img"
+head -c 2M /dev/urandom >"$tmp/b.img"
+
+serve ()
+{
+  start_nbdkit "$tmp/a.img" "$tmp/b.img" store="$store" store-reserve=0
+}
+
+# refused TEXT ARGUMENT...: no start, the message has TEXT, and the store is as
+# it was.
+refused ()
+{
+  local text=$1
+  shift
+  [ ! -e "$store/cowset.store" ] || cp "$store/cowset.store" "$tmp/before"
+  if run_nbdkit -U - "$plugin" store-reserve=0 "$@" --run 'exit 0' \
+       2>"$tmp/err"
+  then
+    fail "it started: $*"
+  fi
+  grep -q -- "$text" "$tmp/err" || { cat "$tmp/err" >&2; fail "not: $text"; }
+  [ ! -e "$tmp/before" ] || cmp "$tmp/before" "$store/cowset.store"
+  rm -f "$tmp/before"
+}
+
+# Something else of that name is left alone.
+echo 'a letter' >"$store/cowset.store"
+refused 'there is not a store of cowset; nothing was changed' \
+        "$tmp/a.img" store="$store"
+[ "$(cat "$store/cowset.store")" = 'a letter' ] || fail "it was changed"
+rm "$store/cowset.store"
+
+serve
+take one a b
+overwrite a 1
+# In use.
+refused 'in use by another server\|another server has it open' \
+        other:"$tmp/b.img" store="$store" &
+wait $! || fail "the volume of a running server"
+truncate -s 1M "$tmp/c.img"
+refused 'another server has it open' "$tmp/c.img" store="$store"
+stop_nbdkit
+
+# Other volumes, or not all of them.
+refused 'has snapshots of the volume b, which is not served: serve it too' \
+        "$tmp/a.img" store="$store"
+refused 'has snapshots of the volume a, which is not served: serve it too' \
+        "$tmp/c.img" store="$store"
+refused 'was made with block-size=4096' \
+        "$tmp/a.img" "$tmp/b.img" store="$store" block-size=64K
+
+# A newer format, and damage, each with a copy of the good one put back.
+cp "$store/cowset.store" "$tmp/good"
+# change OFFSET BYTES: in the store's file.
+change ()
+{
+  cp "$tmp/good" "$store/cowset.store"
+  # shellcheck disable=SC2059
+  printf "$2" |
+    dd of="$store/cowset.store" bs=1 seek="$1" conv=notrunc status=none
+}
+change_both ()
+{
+  change "$1" "$2"
+  # shellcheck disable=SC2059
+  printf "$2" | dd of="$store/cowset.store" bs=1 seek=$(($1 + 4096)) \
+    conv=notrunc status=none
+}
+change_both 100 'x'
+refused 'both superblocks are damaged; run cowset-check' \
+        "$tmp/a.img" "$tmp/b.img" store="$store"
+cp "$tmp/good" "$store/cowset.store"
+
+# One that can't be written: a directory without room for a new store, and a
+# disk.  root may write everything.
+if [ "$(id -u)" != 0 ]; then
+  chmod 500 "$tmp/other"
+  refused 'no permission' "$tmp/c.img" store="$tmp/other"
+  chmod 700 "$tmp/other"
+fi
+
+# Without LIVE nothing of it is believed, loudly.
+rm "$store/LIVE"
+serve
+[ "$(end_of one a)" = store-error ] || fail "a set without LIVE is believed"
+grep -q 'LIVE is missing' "$nbdkit_log" || fail "nothing is said of LIVE"
+"$cowset" -c "$uri" delete one >/dev/null
+take two a
+overwrite a 2
+right two a
+stop_nbdkit
+serve
+right two a
+stop_nbdkit

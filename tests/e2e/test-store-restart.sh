@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# store=DIR: sets are there and right after an orderly stop and after kill -9;
+# one that does not last goes; a deleted one stays away.
+# SPDX-License-Identifier: BSD-3-Clause
+
+. "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
+. "$tests_srcdir/e2e/sets.sh"
+. "$tests_srcdir/e2e/store.sh"
+
+requires jq nbdcopy cmp
+requires_python nbd
+
+mkdir "$tmp/store"
+head -c 6M /dev/urandom >"$tmp/a.img"
+truncate -s 8M "$tmp/a.img"
+head -c 3000001 /dev/urandom >"$tmp/b.img"
+
+serve ()
+{
+  start_nbdkit "$tmp/a.img" "$tmp/b.img" store="$tmp/store" store-reserve=0
+}
+
+serve
+"$cowset" -c "$uri" status --json | jq -e .has_store >/dev/null ||
+  fail "status shows no store"
+take one a b
+overwrite a 1
+overwrite b 2
+take two a
+overwrite a 3
+right one a b
+right two a
+"$cowset" -c "$uri" info --json one | jq 'del(.snapshots)' >"$tmp/info"
+jq -e '.persistent and (.auto_release | not)' "$tmp/info" >/dev/null ||
+  fail "the set is not persistent"
+stop_nbdkit
+
+serve
+[ "$(sets)" = 2 ] || fail "not two sets after a stop"
+"$cowset" -c "$uri" info --json one | jq 'del(.snapshots)' | cmp - "$tmp/info"
+right one a b
+right two a
+overwrite a 4
+kill_nbdkit
+
+serve
+right one a b
+right two a
+take three b
+overwrite b 5
+"$cowset" -c "$uri" delete two >/dev/null
+take_set fleeting --context file-share-backup a
+[ "$(sets)" = 3 ] || fail "not three sets"
+kill_nbdkit
+
+serve
+[ "$(sets)" = 2 ] || fail "$(sets) sets, not two, after the kill"
+right one a b
+right three b
+overwrite a 6
+overwrite b 7
+right one a b
+right three b
+"$cowset" -c "$uri" delete one >/dev/null
+"$cowset" -c "$uri" delete three >/dev/null
+stop_nbdkit
+
+serve
+[ "$(sets)" = 0 ] || fail "deleted sets came back"
+stop_nbdkit
