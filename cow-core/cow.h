@@ -57,6 +57,11 @@ struct cow_engine_options {
   const char *store_directory;
   /* Where an origin can't carry a mark (block devices): a directory for it. */
   const char *state_directory;
+  /* Of a new store, for tests: of each area of its journal, and of a segment;
+   * 0: as is best.
+   */
+  uint64_t journal_bytes;
+  unsigned segment_blocks;
   bool force_origin;            /* keep sets whose origin seems changed */
 
   /* Run step (arg) where it may block for ever, then done (arg), and return

@@ -67,6 +67,8 @@ cow_store_make (struct cow_io *io, const struct cow_store_options *options,
   s->capacity = room / s->block_bytes;
   if (s->capacity > COW_SEGMENT_RECORDS)
     s->capacity = COW_SEGMENT_RECORDS;
+  if (options->segment_blocks > 0)
+    s->capacity = COW_MIN (s->capacity, options->segment_blocks);
   if (s->capacity == 0)
     s->capacity = 1;
   s->segment_bytes = COW_SEGMENT_HEADER_BYTES

@@ -86,6 +86,7 @@ struct cow_store_options {
   const char *directory;        /* where the file is made */
   bool named;                   /* a store that lasts; else it has no name */
   const struct cow_store_hooks *hooks; /* named; copied */
+  unsigned segment_blocks;      /* at most; 0: as many as are in 1 MiB */
   uint64_t area_bytes;          /* named and new: of the journal; 0: by limit */
   uint32_t block_bytes;
   uint64_t limit_bytes;

@@ -45,7 +45,9 @@ struct set {
 };
 
 /* I/Os of the store whose failure is the store's. */
-#define STORE_CHANGES (SIM_WRITE | SIM_ALLOCATE | SIM_PUNCH)
+#define STORE_CHANGES                                                   \
+  (SIM_WRITE | SIM_ALLOCATE | SIM_PUNCH | SIM_ZERO | SIM_SYNC           \
+   | SIM_SYNC_DIR | SIM_REMOVE)
 
 static struct bytes volume[VOLUMES];
 static struct set sets[SETS];
@@ -64,6 +66,7 @@ static struct {
   uint64_t failed[FILES];       /* I/Os */
   unsigned failed_ops[FILES];
   bool delayed;
+  bool restarting;              /* nothing fails any more */
 } r;
 
 /* ------------------------------------------------------ what went wrong */
@@ -86,6 +89,8 @@ observe (void *opaque, struct sim_disk *d, const struct sim_step *step)
 
   (void) opaque;
   (void) d;
+  if (r.restarting)
+    return;
   if (!step->after) {
     if ((f->ops == 0 || (f->ops & step->op))
         && (f->file == NULL || strcmp (f->file, step->file) == 0)) {
@@ -148,9 +153,10 @@ may_be_lost (unsigned v, enum cow_snapshot_end end)
     return false;
   switch (end) {
   case COW_LOST_STORE_FULL:     /* no space for its file */
-    return r.failed_ops[STORE] & SIM_ALLOCATE;
+    return r.failed_ops[STORE] & (SIM_ALLOCATE | SIM_WRITE);
   case COW_LOST_STORE_ERROR:
     return (r.failed_ops[STORE] & STORE_CHANGES)
+           || (r.s->persistent && r.delayed) /* a record that came too late */
            || allocations.failed > 0;
   case COW_LOST_STORE_TIMEOUT:
     return r.delayed;
@@ -434,7 +440,8 @@ phase_failed (struct cow_set *set, const struct before *b, unsigned members,
 {
   static struct cow_set_info info;
   bool reason = out_of_memory (b) || r.failed[STORE] > b->failed[STORE]
-                || (r.failed_ops[STORE] & STORE_CHANGES);
+                || (r.failed_ops[STORE] & STORE_CHANGES)
+                || (r.s->persistent && r.delayed);
 
   r.out->refused++;
   for (unsigned v = 0; v < VOLUMES; v++)
@@ -471,7 +478,10 @@ make_set (unsigned n, unsigned members, bool to_be_aborted)
 {
   struct set *s = &sets[n];
   const struct before b = now ();
-  const struct cow_set_options o = { .id = cow_id_new () };
+  const struct cow_set_options o = {
+    .id = cow_id_new (),
+    .persistent = r.s->persistent,
+  };
   struct cow_set *set = NULL;
   int rc = cow_set_new (r.engine, &o, NULL, &set);
 
@@ -511,6 +521,15 @@ make_set (unsigned n, unsigned members, bool to_be_aborted)
   }
 }
 
+/* May the end of a snapshot be refused?  For want of memory or room only. */
+static bool
+may_not_be_recorded (int rc)
+{
+  return r.s->persistent
+         && ((rc == -ENOMEM && allocations.failed > 0)
+             || (rc == -ENOSPC && (r.failed_ops[STORE] & STORE_CHANGES)));
+}
+
 static void
 delete_set (unsigned n)
 {
@@ -521,7 +540,9 @@ delete_set (unsigned n)
     return;
   s->deleted = true;
   rc = cow_engine_delete_set (r.engine, &s->id);
-  if (rc < 0)
+  if (rc < 0 && may_not_be_recorded (rc))
+    s->deleted = false;
+  else if (rc < 0)
     scenario_wrong ("a deletion failed: %s", strerror (-rc));
 }
 
@@ -534,7 +555,9 @@ delete_snapshot (unsigned n, unsigned v)
     return;
   sets[n].gone[v] = true;
   rc = cow_engine_delete_snapshot (r.engine, &sets[n].snapshot[v]);
-  if (rc < 0)
+  if (rc < 0 && may_not_be_recorded (rc))
+    sets[n].gone[v] = false;
+  else if (rc < 0)
     scenario_wrong ("a deletion failed: %s", strerror (-rc));
 }
 
@@ -614,7 +637,7 @@ client (void *opaque)
   (void) opaque;
   first_half ();
   second_half ();
-  for (unsigned i = 0; i < SETS; i++)
+  for (unsigned i = 0; i < SETS && !r.s->persistent; i++)
     delete_set (i);
   /* What was put off is done, or not; a change that came later stays. */
   cow_sleep_ns (100 * COW_NS_PER_MS);
@@ -694,6 +717,8 @@ start (void)
     .ring_segments = 2,
     .store_timeout_ns = COW_NS_PER_S,
     .protect_snapshot = r.s->protect,
+    .store_directory = r.s->persistent ? STORE_PATH : NULL,
+    .journal_bytes = 256u << 10,
   };
   const struct before b = now ();
   int rc = cow_engine_new (&o, NULL, &r.engine);
@@ -711,7 +736,8 @@ start (void)
     rc = cow_engine_start (r.engine, NULL);
   if (rc < 0) {
     r.out->refused++;
-    if (!out_of_memory (&b) && r.failed[0] + r.failed[1] == 0)
+    if (!out_of_memory (&b) && r.failed[0] + r.failed[1] == 0
+        && !(r.s->persistent && r.failed[STORE] > 0))
       scenario_wrong ("the engine does not start: %s", strerror (-rc));
   }
   return rc;
@@ -730,6 +756,85 @@ check_end (void)
     scenario_wrong ("left over: %llu exceptions, %llu bytes of the store",
                     (unsigned long long) st.exceptions,
                     (unsigned long long) st.store_used_bytes);
+}
+
+/* --------------------------------------------------------- the next server */
+
+/* What the store has of a set when nothing fails any more. */
+static void
+check_after_restart (struct set *s, const enum cow_snapshot_end *before)
+{
+  char text[COW_ID_TEXT_SIZE];
+
+  cow_id_format (&s->id, text);
+  for (unsigned v = 0; v < VOLUMES; v++) {
+    struct cow_view *w = NULL;
+    enum cow_snapshot_end end;
+    int rc;
+
+    if (!(s->members >> v & 1))
+      continue;
+    end = end_of (s, v);
+    if (end != COW_ALIVE) {
+      if (before[v] == COW_ALIVE && r.failed[STORE] + r.failed[v] == 0
+          && allocations.failed == 0)
+        scenario_wrong ("a restart has lost a snapshot of v%u: %s", v,
+                        cow_snapshot_end_text (end));
+      continue;
+    }
+    if (before[v] != COW_ALIVE)
+      scenario_wrong ("a snapshot of v%u that was lost is back", v);
+    rc = cow_view_open (r.volume[v], text, NULL, &w);
+    if (rc == 0)
+      rc = cow_view_read (w, buf, (uint32_t) r.size[v], 0);
+    if (rc < 0)
+      scenario_wrong ("after a restart a snapshot of v%u can't be read: %s",
+                      v, strerror (-rc));
+    cow_view_close (w);
+    compare ("a snapshot after a restart", &s->then[v], buf, 0, r.size[v]);
+  }
+}
+
+/* Of a set that was not made nothing is known, but how it was left. */
+static enum cow_snapshot_end
+end_now (const struct set *s, unsigned v)
+{
+  if (!s->made || s->deleted || s->gone[v] || !(s->members >> v & 1))
+    return COW_DELETED;
+  return end_of (s, v);
+}
+
+/* After the stop, or a kill: a server for which nothing fails. */
+static void
+restart (bool in_order)
+{
+  enum cow_snapshot_end before[SETS][VOLUMES];
+  struct cow_set_info *list;
+  size_t count;
+
+  for (unsigned i = 0; i < SETS; i++)
+    for (unsigned v = 0; v < VOLUMES; v++)
+      before[i][v] = end_now (&sets[i], v);
+  if (in_order)
+    (void) cow_engine_close (r.engine);
+  r.restarting = true;
+  cow_engine_free (r.engine);
+  r.engine = NULL;
+  sim_disk_heal (r.disk);
+  allocations_disarm ();
+  if (start () < 0)
+    scenario_wrong ("the next server does not start");
+  for (unsigned i = 0; i < SETS; i++)
+    if (sets[i].made)
+      check_after_restart (&sets[i], before[i]);
+  for (unsigned v = 0; v < VOLUMES; v++)
+    check_origin (v);
+  if (cow_engine_sets (r.engine, &list, &count) < 0)
+    scenario_wrong ("the sets can't be listed");
+  for (size_t i = 0; i < count; i++)
+    if (cow_engine_delete_set (r.engine, &list[i].id) < 0)
+      scenario_wrong ("after a restart a set can't be deleted");
+  free (list);
 }
 
 void
@@ -766,6 +871,8 @@ scenario_run (const struct scenario *s, struct scenario_result *out)
   if (start () == 0) {
     if (fibres_run () != FIBRES_DONE)
       scenario_wrong ("it does not end");
+    if (s->persistent)
+      restart (out->hits == 0 || (s->fault.skip + s->alloc_skip) % 2 == 0);
     check_end ();
   }
   cow_engine_free (r.engine);

@@ -20,12 +20,14 @@
 
 #define STORE_FILE "(unnamed)"
 #define STORE_PATH "/store"
+#define NAMED_STORE_FILE STORE_PATH "/cowset.store"
 
 struct scenario {
   uint64_t seed;
   uint32_t direct;              /* cache=none with this alignment; 0: cached */
   uint32_t block_bytes;
   bool protect;                 /* protect=snapshot */
+  bool persistent;              /* a store with a name, and a restart */
   struct sim_fault fault;
   bool faulty;                  /* is there a fault of the disk? */
   uint64_t alloc_skip, alloc_times; /* times 0: no allocation fails */

@@ -34,13 +34,14 @@
 static const struct variant {
   const char *name;
   uint32_t direct, block_bytes;
-  bool protect;
+  bool protect, persistent;
   unsigned level;               /* of the modes that are run, at most */
 } variants[] = {
-  { "cached", 0, 4096, false, 3 },
-  { "direct", 512, 4096, false, 2 },
-  { "large-blocks", 4096, 65536, false, 0 },
-  { "protect", 0, 4096, true, 1 },
+  { "cached", 0, 4096, false, false, 3 },
+  { "direct", 512, 4096, false, false, 2 },
+  { "large-blocks", 4096, 65536, false, false, 0 },
+  { "protect", 0, 4096, true, false, 1 },
+  { "named", 0, 4096, false, true, 1 },
 };
 
 #define WRITES (SIM_WRITE | SIM_ALLOCATE | SIM_ZERO | SIM_PUNCH)
@@ -108,6 +109,7 @@ run (const struct mode *m, const struct variant *v, uint64_t k,
     .direct = v->direct,
     .block_bytes = v->block_bytes,
     .protect = v->protect,
+    .persistent = v->persistent,
   };
 
   d.m = k > 0 ? m : NULL;
@@ -115,6 +117,8 @@ run (const struct mode *m, const struct variant *v, uint64_t k,
   d.k = k;
   if (m != NULL)
     s.fault = m->fault;
+  if (v->persistent && s.fault.file && strcmp (s.fault.file, STORE_FILE) == 0)
+    s.fault.file = NAMED_STORE_FILE;
   if (k > 0 && m->allocations > 0) {
     s.alloc_skip = k - 1;
     s.alloc_times = m->allocations;

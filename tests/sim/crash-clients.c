@@ -49,7 +49,8 @@ client_change (enum model_change kind, unsigned v, unsigned first, unsigned n,
   }
   model_returned (number, rc == 0, flags & COW_FUA);
   free (buf);
-  if (rc < 0 && !(rc == -EOPNOTSUPP && (flags & COW_FAST_ZERO)))
+  if (rc < 0 && !(rc == -EOPNOTSUPP && (flags & COW_FAST_ZERO))
+      && !run.origin_failed[v])
     crash_wrong ("a change of v%u failed: %s", v, strerror (-rc));
 }
 
@@ -59,9 +60,10 @@ client_flush (unsigned v)
   const uint32_t issued = model_tick ();
   const int rc = cow_volume_flush (run.volume[v]);
 
-  if (rc < 0)
+  if (rc == 0)
+    model_flushed (v, issued);
+  else if (!run.origin_failed[v])
     crash_wrong ("a flush of v%u failed: %s", v, strerror (-rc));
-  model_flushed (v, issued);
 }
 
 /* ----------------------------------------------------------------- sets */
@@ -105,10 +107,13 @@ is_lost (struct mset *s, unsigned v)
   for (unsigned i = 0; i < info.count; i++)
     if (cow_id_equal (&info.snapshots[i].id, &s->snapshot[v])
         && info.snapshots[i].end != COW_ALIVE) {
-      if (info.snapshots[i].end != COW_LOST_STORE_FULL
-          && info.snapshots[i].end != COW_DELETED)
+      const enum cow_snapshot_end end = info.snapshots[i].end;
+
+      if (end != COW_LOST_STORE_FULL && end != COW_DELETED
+          && !(end == COW_LOST_ORIGIN_ERROR && run.origin_failed[v])
+          && !run.store_failed)
         crash_wrong ("a snapshot of v%u is lost: %s", v,
-                     cow_snapshot_end_text (info.snapshots[i].end));
+                     cow_snapshot_end_text (end));
       return s->lost[v] = true;
     }
   return false;
@@ -148,11 +153,25 @@ client_read_set (struct mset *s)
   s->resolved = true;
 }
 
-/* A phase has failed: only for want of room. */
+void
+client_read_all (void)
+{
+  for (unsigned i = 0; i < model.sets; i++)
+    if (model.set[i].finished != NEVER && model.set[i].end == NEVER
+        && model.set[i].resolved)
+      client_read_set (&model.set[i]);
+}
+
+/* A phase has failed: only for want of room, because an I/O did, or because
+ * the set was aborted.
+ */
 static void
 phase_failed (const char *what, int rc, const struct cow_error *err)
 {
-  if (rc != -ENOSPC && rc != -ETIMEDOUT)
+  if (rc == -ECANCELED && run.f->canceller)
+    return;
+  if (rc != -ENOSPC && rc != -ETIMEDOUT && !run.store_failed
+      && !run.origin_failed[0] && !run.origin_failed[1])
     crash_wrong ("%s failed: %s", what, err->text);
 }
 
@@ -170,11 +189,12 @@ take_instant (struct cow_set *set, struct mset *s, unsigned stop_before)
     phase_failed ("prepare", rc, &err);
   if (rc < 0 || stop_before == 2)
     return -ECANCELED;
+  order_making (s);
   s->hold = model_tick ();
   rc = cow_set_hold (set, 10 * COW_NS_PER_S, &err);
   if (rc < 0)
-    crash_wrong ("hold failed: %s", err.text);
-  if (stop_before == 3)
+    phase_failed ("hold", rc, &err);
+  if (rc < 0 || stop_before == 3)
     return -ECANCELED;
   rc = cow_set_switch (set, &err);
   s->switched = model_tick ();
@@ -185,7 +205,56 @@ take_instant (struct cow_set *set, struct mset *s, unsigned stop_before)
   rc = cow_set_settle (set, late_ns, &err);
   if (rc < 0)
     phase_failed ("settle", rc, &err);
+  else
+    order_settled (s);
   return rc < 0 || stop_before == 5 ? -ECANCELED : 0;
+}
+
+/* The coordinator of a set over several servers makes up its mind. */
+static int
+decide (struct mset *s)
+{
+  const bool commits = fibres_draw (3) > 0;
+  int rc;
+
+  s->prepared = model_tick ();
+  cow_sleep_ns (fibres_draw (50000));
+  s->deciding = model_tick ();
+  if (commits)
+    s->finish = model_tick ();
+  rc = cow_engine_resolve (run.engine, &s->id, commits);
+  /* One that was given up for want of room is not there any more. */
+  if (rc < 0 && rc != -ENOENT && !run.store_failed)
+    crash_wrong ("a set can't be resolved: %s", strerror (-rc));
+  if (rc < 0)
+    s->failed = model_tick ();
+  return rc < 0 || !commits ? -ECANCELED : 0;
+}
+
+static int
+finish (struct cow_set *set, struct mset *s)
+{
+  const bool undecided =
+    s->persistent && run.f->undecided && fibres_draw (3) == 0;
+  struct cow_error err = COW_ERROR_INIT;
+  int rc;
+
+  if (undecided)
+    rc = cow_set_finish_undecided (set, &err);
+  else {
+    s->finish = model_tick ();
+    rc = cow_set_finish (set, &err);
+  }
+  if (rc < 0) {
+    phase_failed ("finish", rc, &err);
+    s->failed = model_tick ();
+    return rc;
+  }
+  if (undecided)
+    rc = decide (s);
+  if (rc == 0)
+    s->finished = model_tick ();
+  return rc;
 }
 
 struct mset *
@@ -210,17 +279,15 @@ client_make_set (unsigned members, bool persistent, unsigned stop_before)
         && cow_set_add (set, run.volume[v], &s->snapshot[v], &err) < 0)
       crash_wrong ("adding v%u failed: %s", v, err.text);
   }
+  run.making = set;
   rc = take_instant (set, s, stop_before);
-  if (rc == 0) {
-    s->finish = model_tick ();
-    rc = cow_set_finish (set, &err);
-    if (rc < 0) {
-      phase_failed ("finish", rc, &err);
-      s->failed = model_tick ();
-    }
-    else
-      s->finished = model_tick ();
-  }
+  if (rc == 0)
+    rc = finish (set, s);
+  run.making = NULL;
+  while (run.cancelling)
+    cow_sleep_ns (1000);
+  if (rc < 0)
+    order_ended (s);
   cow_set_put (set);
   if (rc < 0)
     return NULL;
@@ -233,6 +300,7 @@ client_delete_set (struct mset *s)
 {
   int rc;
 
+  order_ended (s);
   s->end = model_tick ();
   rc = cow_engine_delete_set (run.engine, &s->id);
   s->ended = model_tick ();
@@ -273,6 +341,7 @@ static void
 leave (void)
 {
   if (--run.at_work == 0) {
+    client_read_all ();
     run.done = true;
     cow_engine_wake (run.engine);
   }
@@ -349,14 +418,32 @@ reader (void *opaque)
   leave ();
 }
 
+/* Aborts the set that is being made, at some moment. */
+static void
+canceller (void *opaque)
+{
+  (void) opaque;
+  while (!run.done && run.at_work > 1) {
+    cow_sleep_ns (1 + fibres_draw (200000));
+    if (run.making == NULL || fibres_draw (3) > 0)
+      continue;
+    run.cancelling = true;
+    (void) cow_set_abort (run.making);
+    run.cancelling = false;
+  }
+  leave ();
+}
+
 void
 clients_spawn (void)
 {
   run.watching = true;
-  run.at_work = run.f->clients + 1 + run.f->reader;
+  run.at_work = run.f->clients + 1 + run.f->reader + run.f->canceller;
   for (unsigned i = 0; i < run.f->clients; i++)
     fibre_spawn ("writer", writer, NULL);
   fibre_spawn ("maker", maker, NULL);
   if (run.f->reader)
     fibre_spawn ("reader", reader, NULL);
+  if (run.f->canceller)
+    fibre_spawn ("canceller", canceller, NULL);
 }

@@ -269,7 +269,7 @@ model_set_new (void)
   s = &model.set[model.sets++];
   memset (s, 0, sizeof *s);
   s->hold = s->switched = s->finish = s->finished = s->failed = NEVER;
-  s->end = s->ended = NEVER;
+  s->end = s->ended = s->prepared = s->deciding = NEVER;
   for (unsigned v = 0; v < model.f->volumes; v++) {
     s->words[v] = calloc (model.units[v], sizeof (uint64_t));
     if (s->words[v] == NULL)
@@ -352,6 +352,7 @@ model_rebase (const struct state *s, const bool *are_there)
     }
     set.hold = set.switched = set.finish = set.finished = 0;
     set.failed = set.end = set.ended = NEVER;
+    set.prepared = set.deciding = NEVER;
     set.resolved = true;        /* check_state() has seen it */
     memset (&model.set[i], 0, sizeof set);
     model.set[kept++] = set;

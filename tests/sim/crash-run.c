@@ -101,6 +101,9 @@ engine_start (const struct crash_features *f, struct sim_disk *d,
     .store_path = STORE_PATH,
     .store_limit_bytes = f->store_limit_bytes,
     .ring_segments = f->ring_segments,
+    .store_directory = f->persistent ? STORE_PATH : NULL,
+    .journal_bytes = f->journal_bytes,
+    .segment_blocks = f->segment_blocks,
   };
   int rc = cow_engine_new (&o, err, e);
 
@@ -195,7 +198,7 @@ add_state (struct watch *w, struct sim_disk *disk, enum crash_kind kind,
 
 static const char *const origins[] = { "d0", "d1", NULL };
 static const char *const all_but_origins[] = {
-  STORE_PATH "/cowset.store", STORE_PATH "/LIVE", NULL,
+  STORE_FILE, STORE_PATH "/LIVE", NULL,
 };
 
 void
@@ -237,6 +240,26 @@ watch_step (void *opaque, struct sim_disk *d, const struct sim_step *step)
 }
 
 /* ----------------------------------------------------------------- a life */
+
+static void
+note_failure (const struct sim_step *step)
+{
+  for (unsigned v = 0; v < VOLUMES_MAX; v++)
+    if (strcmp (step->file, disk_name (v)) == 0) {
+      run.origin_failed[v] = true;
+      return;
+    }
+  run.store_failed = true;
+}
+
+static void
+observe (void *opaque, struct sim_disk *d, const struct sim_step *step)
+{
+  if (step->after && step->result < 0)
+    note_failure (step);
+  order_step (d, step);
+  watch_step (opaque, d, step);
+}
 
 static void
 quiet (enum cow_log_level level, const char *text)
@@ -304,6 +327,7 @@ run_life (const struct crash_features *f, uint64_t seed, unsigned life,
   int rc;
 
   run = (struct run) { .seed = seed + life, .life = life, .f = f };
+  order_begin ();
   cow_log_set_hook (quiet);
   fibres_begin (&fibres);
   crash_catch_signals ();
@@ -311,14 +335,22 @@ run_life (const struct crash_features *f, uint64_t seed, unsigned life,
   rc = engine_start (f, run.disk, &run.engine, run.volume, &err);
   if (rc < 0)
     crash_wrong ("the engine does not start: %s", err.text);
-  sim_disk_observe (run.disk, watch_step, &watch);
+  sim_disk_observe (run.disk, observe, &watch);
+  if (f->fault.ops != 0)
+    sim_disk_fault (run.disk, &f->fault);
   fibre_spawn ("stepper", stepper, NULL);
   spawn ();
   crash_now_checking ("the run");
   if (fibres_run () != FIBRES_DONE)
     crash_wrong ("the run does not end");
+  crash_now_checking ("the stop");
+  rc = cow_engine_close (run.engine);
+  if (rc < 0 && !run.store_failed && !run.origin_failed[0]
+      && !run.origin_failed[1])
+    crash_wrong ("it can't be closed: %s", strerror (-rc));
   cow_engine_free (run.engine);
   run.engine = NULL;
+  sim_disk_heal (run.disk);
   sim_disk_observe (run.disk, NULL, NULL);
   stats.runs++;
   stats.steps += sim_disk_steps (run.disk);

@@ -17,13 +17,16 @@
 #include "config.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -138,7 +141,8 @@ static const struct crash_features small = {
   .size_bytes = { BLOCKS * BLOCK, BLOCKS * BLOCK - UNIT },
   .block_bytes = BLOCK, .unit_bytes = UNIT,
   .ring_segments = 2, .store_limit_bytes = 8u << 20,
-  .persistent = false, .draws = 3,
+  .persistent = true, .journal_bytes = 64 << 10, .segment_blocks = 4,
+  .draws = 3,
 };
 
 static struct operation operation[80];
@@ -232,6 +236,7 @@ one_by_one (void *opaque)
   run.watching = true;
   for (unsigned i = 0; i < sequence_length; i++)
     operate (&operation[sequence[i]]);
+  client_read_all ();
   run.done = true;
   cow_engine_wake (run.engine);
 }
@@ -271,12 +276,14 @@ run_exhaustive (unsigned length)
 
 /* --------------------------------------------------------- runs by chance */
 
+static void draw_fault (uint64_t *r, struct crash_features *f);
+
 static void
 draw_features (uint64_t seed, struct crash_features *f)
 {
   static const uint32_t blocks[] = { 4096, 4096, 4096, 16384, 65536 };
   static const uint32_t directs[] = { 0, 0, 512, 4096 };
-  uint64_t r = seed;
+  uint64_t r = seed, segment;
 
   *f = (struct crash_features) {
     .volumes = 1 + (unsigned) sim_random_below (&r, VOLUMES_MAX),
@@ -284,13 +291,17 @@ draw_features (uint64_t seed, struct crash_features *f)
     .unit_bytes = sim_random_below (&r, 4) ? 512 : 128,
     .direct = directs[sim_random_below (&r, COW_ARRAY_SIZE (directs))],
     .ring_segments = 2 + (unsigned) sim_random_below (&r, 2),
-    .store_limit_bytes = 8u << 20,
+    .persistent = sim_random_below (&r, 4) > 0,
+    .segment_blocks = 1 + (unsigned) sim_random_below (&r, 12),
+    .journal_bytes = (6 + sim_random_below (&r, 12)) << 12,
     .holes = sim_random_below (&r, 2),
     .trims = sim_random_below (&r, 2),
     .zeroes = sim_random_below (&r, 2),
     .clients = 1 + (unsigned) sim_random_below (&r, 3),
     .operations = 4 + (unsigned) sim_random_below (&r, 12),
     .reader = sim_random_below (&r, 2),
+    .canceller = sim_random_below (&r, 4) == 0,
+    .undecided = sim_random_below (&r, 3) == 0,
     .slow = sim_random_below (&r, 2),
     .draws = 2,
   };
@@ -303,6 +314,31 @@ draw_features (uint64_t seed, struct crash_features *f)
 
     f->size_bytes[v] = size - less * f->unit_bytes;
   }
+  /* One in four has a store that runs full. */
+  segment = 8192 + (uint64_t) f->segment_blocks * f->block_bytes;
+  f->runs_full = sim_random_below (&r, 4) == 0;
+  f->store_limit_bytes =
+    segment * (f->runs_full ? 2 + sim_random_below (&r, 4) : 256);
+  draw_fault (&r, f);
+}
+
+/* One run in four has something that fails, once or for good. */
+static void
+draw_fault (uint64_t *r, struct crash_features *f)
+{
+  static const unsigned ops[] = { SIM_SYNC, SIM_SYNC, SIM_WRITE };
+  static const char *const files[] = { "d0", "d1" };
+
+  if (sim_random_below (r, 4) > 0)
+    return;
+  f->fault = (struct sim_fault) {
+    .ops = ops[sim_random_below (r, COW_ARRAY_SIZE (ops))],
+    .file = files[sim_random_below (r, f->volumes)],
+    .skip = sim_random_below (r, 12),
+    .times = sim_random_below (r, 2),
+    .error = -EIO,
+    .partial = sim_random_below (r, 2),
+  };
 }
 
 static void
@@ -335,9 +371,11 @@ static void
 report (const char *what)
 {
   printf ("%s: %" PRIu64 " runs of %" PRIu64 " I/Os, %" PRIu64 " states drawn, "
-          "%" PRIu64 " distinct judged (%" PRIu64 " within recovery), "
+          "%" PRIu64 " judged, %" PRIu64 " distinct (%" PRIu64 " within "
+          "recovery), "
           "%" PRIu64 " snapshots compared, %ld s\n",
-          what, stats.runs, stats.steps, stats.drawn, stats.distinct,
+          what, stats.runs, stats.steps, stats.drawn, stats.judged,
+          stats.distinct,
           stats.inside, stats.sets, (long) (time (NULL) - d.began));
   fflush (stdout);
 }
@@ -377,6 +415,7 @@ work_in_jobs (void)
   fflush (stdout);
   for (d.job = 0; d.job < d.jobs; d.job++)
     if (fork () == 0) {
+      prctl (PR_SET_PDEATHSIG, SIGKILL);
       work ();
       _exit (write (ends[1], &stats, sizeof stats)
              == (ssize_t) sizeof stats ? 0 : 2);
@@ -425,11 +464,10 @@ do_some (void)
   d.length = 1;
   right = work_and_report ("every operation");
   d.length = 2;
-  d.runs = SANITIZED ? 100 : 0;
+  d.seconds = SANITIZED ? 20 : 55;
   right = right && work_and_report ("every pair of operations");
   d.exhaustive = false;
   d.random = true;
-  d.runs = SANITIZED ? 20 : 100;
   d.first = 1;
   printf ("seed %" PRIu64 "\n", d.first);
   return right && work_and_report ("by chance");
@@ -475,6 +513,10 @@ main (int argc, char *argv[])
     }
   if (d.length == 0 || d.length > COW_ARRAY_SIZE (sequence))
     return 2;
+  /* Engines come and go by the thousand: their memory stays. */
+  mallopt (M_MMAP_THRESHOLD, 1 << 30);
+  mallopt (M_TRIM_THRESHOLD, 1 << 30);
+  mallopt (M_TOP_PAD, 64 << 20);
   crash_catch_signals ();
   list_operations ();
   if (only_state != NULL || d.runs == 1)

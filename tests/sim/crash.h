@@ -16,7 +16,7 @@
  *
  * Files: crash.c (what runs there are), crash-model.c (what is known),
  * crash-run.c (a run, its states), crash-clients.c (the fibres), crash-check.c
- * (the verdict on a state).
+ * (the verdict on a state), crash-order.c (the order at the seam).
  *
  * Times are the model's: a counter that grows with each event.
  */
@@ -37,6 +37,7 @@
 #define STATE_NAME_MAX 96
 
 #define STORE_PATH "/store"
+#define STORE_FILE STORE_PATH "/cowset.store"
 
 /* What a run is like. */
 struct crash_features {
@@ -46,12 +47,18 @@ struct crash_features {
   uint32_t direct;              /* cache=none with this alignment; 0: cached */
   unsigned ring_segments;
   uint64_t store_limit_bytes;
+  bool runs_full;               /* the limit is small */
+  uint64_t journal_bytes;
+  unsigned segment_blocks;
   bool holes, trims, zeroes;
   bool persistent;              /* sets may be */
   unsigned clients;             /* that write, besides the maker of sets */
   unsigned operations;          /* of each of them */
   bool reader;
+  bool canceller;               /* aborts sets while they are made */
+  bool undecided;               /* sets may wait for a decision */
   bool slow;                    /* I/O takes simulated time */
+  struct sim_fault fault;       /* ops 0: none */
   unsigned draws;               /* crash states at each I/O, besides the
                                  * extreme ones */
 };
@@ -67,6 +74,10 @@ struct mset {
   uint32_t hold, switched;      /* before the hold, after the switch */
   uint32_t finish, finished;    /* before, and after it had succeeded */
   uint32_t failed;              /* after it had not */
+  /* Of a set that waits for a decision: after it was durable, before the
+   * decision is told.
+   */
+  uint32_t prepared, deciding;
   uint32_t end, ended;          /* before its deletion, and after */
   uint64_t *words[VOLUMES_MAX];
 };
@@ -150,6 +161,10 @@ extern struct run {
   bool watching;                /* states are drawn */
   bool done;                    /* the stepper may go */
   unsigned at_work;             /* clients, the maker of sets */
+  bool origin_failed[VOLUMES_MAX]; /* an I/O of its */
+  bool store_failed;
+  struct cow_set *making;       /* by the maker, for the canceller */
+  bool cancelling;
   struct state *states, **last;
 } run;
 
@@ -210,6 +225,16 @@ struct mset *client_make_set (unsigned members, bool persistent,
 void client_delete_set (struct mset *s);
 /* Compare it with what is known, or learn what it holds. */
 void client_read_set (struct mset *s);
+void client_read_all (void);
+
+/* ------------------------------------------------------------------- order */
+
+/* At the seam: old data is stable before the origin is overwritten. */
+void order_begin (void);
+void order_making (const struct mset *s);       /* before its hold */
+void order_settled (const struct mset *s);
+void order_ended (const struct mset *s);        /* or is about to */
+void order_step (struct sim_disk *d, const struct sim_step *step);
 
 /* ------------------------------------------------------------------- check */
 
