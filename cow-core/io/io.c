@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/mutant.h"
 #include "io/engine.h"
 
 int
@@ -179,7 +180,7 @@ cow_sync_end (struct cow_file *f, int result)
   assert (f->sync_running);
   assert (f->sync_error == 0);
   f->sync_running = false;
-  if (result < 0)
+  if (result < 0 && !COW_MUTANT (sync_is_retried))
     f->sync_error = result;
   cow_cond_broadcast (&f->sync_cond);
   return result;

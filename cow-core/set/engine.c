@@ -140,6 +140,8 @@ cow_engine_open (struct cow_engine *e, struct cow_error *err)
     .block_bytes = e->options.block_bytes,
     .limit_bytes = e->options.store_limit_bytes,
     .reserve_bytes = e->options.store_reserve_bytes,
+    .area_bytes = e->options.journal_bytes,
+    .segment_blocks = e->options.segment_blocks,
     .reserve_percent = e->options.store_reserve_percent,
     .ring_segments = e->options.ring_segments,
   };

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "set/set-priv.h"
 
 static int
@@ -22,7 +23,9 @@ sync_origins (struct cow_set *s, struct cow_error *err)
 {
   for (unsigned i = 0; i < s->members; i++) {
     struct cow_volume *v = s->member[i].volume;
-    int rc = v->readonly ? 0 : cow_volume_flush (v);
+    int rc = v->readonly || COW_MUTANT (instant_not_synced)
+               ? 0
+               : cow_volume_flush (v);
 
     if (rc < 0)
       return cow_error_set (err, rc, "%s: flushing it: %s", v->name,
@@ -110,8 +113,9 @@ make_durable (struct cow_set *s, bool undecided, struct cow_error *err)
     cow_entries_clear (&entries);
     return cow_set_fail_phase (s, rc);
   }
-  rc = cow_store_append (e->store, &entries,
-                         cow_now_ns () + e->options.store_timeout_ns);
+  if (!COW_MUTANT (commit_not_awaited))
+    rc = cow_store_append (e->store, &entries,
+                           cow_now_ns () + e->options.store_timeout_ns);
   cow_entries_clear (&entries);
   record_is_over (s);
   if (rc == 0)

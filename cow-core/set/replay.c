@@ -19,6 +19,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/mutant.h"
 #include "set/engine.h"
 
 /* Volumes are numbered one after the other: more is no number of ours. */
@@ -391,7 +392,7 @@ make_set (struct cow_engine *e, struct gathered_set *g, struct cow_error *err)
   s->state = g->r.prepared ? COW_SET_UNDECIDED : COW_SET_COMMITTED;
   s->recording = COW_RECORD_DURABLE;
   s->undecided = g->r.prepared;
-  s->listed = !g->r.prepared;
+  s->listed = !g->r.prepared || COW_MUTANT (uncommitted_applied);
   cow_mutex_init (&s->lock);
   atomic_init (&s->count, 1);
   for (unsigned i = 0; rc == 0 && i < g->r.members; i++)
@@ -515,7 +516,7 @@ begin_volume (struct cow_engine *e, struct cow_slot_of_volume *slot,
   if (cow_file_identity (v->file, &slot->record.identity) < 0)
     slot->record.identity = (struct cow_identity) { 0 };
   slot->record.identity.size_bytes = v->size_bytes;
-  if (v->lives > 0) {
+  if (v->lives > 0 && !COW_MUTANT (no_root_after_restart)) {
     struct cow_root *root = cow_root_new (v->blocks, &e->bits_budget);
 
     if (root == NULL)

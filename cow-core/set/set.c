@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/mutant.h"
 #include "set/set-priv.h"
 
 #define BIT(state) (1u << (state))
@@ -290,7 +291,8 @@ cow_set_abort (struct cow_set *s)
   if (s->state == COW_SET_ABORTED)
     return 0;
   if (s->state == COW_SET_COMMITTED || s->state == COW_SET_UNDECIDED
-      || s->state == COW_SET_GONE || s->submitted)
+      || s->state == COW_SET_GONE
+      || (s->submitted && !COW_MUTANT (cancel_forgets)))
     return -EINVAL;
   cow_set_abort_locked (s);
   return 0;
@@ -436,8 +438,11 @@ cow_set_hold (struct cow_set *s, uint64_t limit_ns, struct cow_error *err)
   /* From here to the opening: no I/O, no allocation, no message. */
   s->held_since_ns = cow_now_ns ();
   cow_hold_begin (s->hold, s->held_since_ns + limit_ns);
-  for (unsigned i = 0; i < s->members; i++)
+  for (unsigned i = 0; i < s->members; i++) {
     cow_gate_close (&s->member[i].volume->gate, s->hold);
+    if (COW_MUTANT (early_release))
+      cow_gate_open (&s->member[i].volume->gate, true);
+  }
   return 0;
 }
 
@@ -455,7 +460,7 @@ cow_set_switch (struct cow_set *s, struct cow_error *err)
     return cow_error_set (err, -ETIMEDOUT,
                           "writes could not be held until all was ready");
   }
-  for (unsigned i = 0; i < s->members; i++)
+  for (unsigned i = 0; i < s->members && !COW_MUTANT (early_release); i++)
     cow_gate_open (&s->member[i].volume->gate, true);
   cow_hold_end (s->hold);
   s->switched_ns = cow_now_ns ();
@@ -495,7 +500,8 @@ cow_set_settle (struct cow_set *s, uint64_t deadline_ns,
   if (rc < 0)
     return rc;
 
-  for (unsigned i = 0; rc == 0 && i < s->members; i++) {
+  for (unsigned i = 0;
+       rc == 0 && i < s->members && !COW_MUTANT (no_settling); i++) {
     rc = settle_member (s, s->member[i].volume, deadline_ns);
     if (rc == -ETIMEDOUT)
       cow_error_set (err, rc, "%s: writes from before the instant did not "
@@ -504,6 +510,9 @@ cow_set_settle (struct cow_set *s, uint64_t deadline_ns,
   }
   if (rc == 0)
     rc = cow_set_check_alive (s, err);
+  /* An abort ends its snapshots, too. */
+  if (rc < 0 && is_aborted (s))
+    rc = cow_error_set (err, -ECANCELED, "the set was aborted");
   if (rc < 0)
     return cow_set_fail_phase (s, rc);
 

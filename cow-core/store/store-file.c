@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/mutant.h"
 #include "store/store-priv.h"
 
 #define WRITES_IN_FLIGHT 16u
@@ -125,12 +126,13 @@ empty_limbo (struct cow_store *s)
     uint32_t n = *link;
     struct segment *g = &s->segment[n];
 
-    if (cow_slots_below (s->readers, g->limbo_turn + 1)) {
+    if (cow_slots_below (s->readers, g->limbo_turn + 1)
+        && !COW_MUTANT (freed_under_readers)) {
       link = &g->next;
       continue;
     }
     *link = g->next;
-    if (g->lasting) {
+    if (g->lasting && !COW_MUTANT (freed_at_once)) {
       g->state = SEGMENT_GIVEN_UP;
       g->next = s->log.given_up;
       s->log.given_up = n;

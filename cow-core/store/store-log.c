@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/mutant.h"
 #include "store/store-priv.h"
 
 #define ZERO_RUNS_MAX 16384u
@@ -344,6 +345,8 @@ write_blocks (struct cow_store *s, struct batch *batch, uint64_t deadline_ns)
                      && g->blocks[to].place == p->place + blocks;
          to++)
       blocks += g->blocks[to].blocks;
+    if (COW_MUTANT (short_write) && blocks > 1)
+      blocks--;
     if (l->writes == LOG_WRITES)
       rc = reap_all (s, deadline_ns);
     if (rc < 0)
@@ -425,7 +428,9 @@ write_batch (struct cow_store *s, struct batch *batch, uint64_t deadline_ns)
   have = make_record (s, batch, record);
   if (have < 0)
     return have;
-  rc = write_blocks (s, batch, deadline_ns);
+  rc = COW_MUTANT (record_before_data)
+         ? 0
+         : write_blocks (s, batch, deadline_ns);
   if (rc == 0 && have > 0) {
     batch->bytes += record->len;
     batch->sequence = cow_journal_sequence (s->journal);
@@ -435,10 +440,20 @@ write_batch (struct cow_store *s, struct batch *batch, uint64_t deadline_ns)
     rc = reap_all (s, deadline_ns);
   if (rc < 0)
     return rc;
+  if (COW_MUTANT (no_sync_of_batch)) {
+    if (have > 0)
+      cow_journal_durable (s->journal, batch->sequence);
+    return 0;
+  }
   l->sync = (struct cow_request) { .op = COW_OP_SYNC, .file = s->file };
   rc = submit (s, &l->sync);
   if (rc == 0)
     rc = reap_all (s, deadline_ns);
+  if (COW_MUTANT (record_before_data) && rc == 0) {
+    rc = write_blocks (s, batch, deadline_ns);
+    if (rc == 0)
+      rc = reap_all (s, deadline_ns);
+  }
   if (rc == 0 && have > 0)
     cow_journal_durable (s->journal, batch->sequence);
   return rc;
@@ -614,6 +629,8 @@ cow_store_barrier (struct cow_store *s, cow_ticket ticket,
       return l->stuck ? -ETIMEDOUT : -EIO;
     if (l->refused >= ticket)
       return -ENOSPC;
+    if (COW_MUTANT (ack_before_sync) && l->busy)
+      return 0;
     if (!take_turn_locked (s, deadline_ns))
       return -ETIMEDOUT;
   }

@@ -17,6 +17,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/mutant.h"
 #include "store/store-priv.h"
 
 /* A killed server may still be on its way out of the kernel. */
@@ -274,7 +275,7 @@ verify (void *opaque, const void *body, size_t body_bytes)
 
   if (block == NULL)
     return -ENOMEM;
-  for (uint32_t i = 0; item && i < count; i++) {
+  for (uint32_t i = 0; item && i < count && !COW_MUTANT (torn_batch); i++) {
     unsigned position = from_le16 (item[i].position);
     uint64_t place = first_place (segment) + position;
     int rc;
@@ -859,7 +860,9 @@ cow_store_begin (struct cow_store *s, struct cow_error *err)
     sort_out_segments (s);
     rc = cow_log_checkpoint (s);
   }
-  if (rc == 0 && s->is_fresh)
+  if (rc == 0 && COW_MUTANT (superblock_in_place))
+    rc = cow_store_zero_range (s, 0, 2 * COW_STORE_PAGE);
+  if (rc == 0 && (s->is_fresh || COW_MUTANT (superblock_in_place)))
     rc = write_superblock (s);
   if (rc == 0)
     rc = cow_marks_go_live (s);

@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/mutant.h"
 #include "volume/volume.h"
 
 /* Blocks that are looked at in one go; bounds what is on the stack. */
@@ -67,7 +68,7 @@ claim (struct cow_volume *v, struct cow_pending *c, bool wait)
 {
   LOCK_FOR_SCOPE (&v->pending_lock);
 
-  while (is_claimed_locked (v, c)) {
+  while (!COW_MUTANT (two_writers) && is_claimed_locked (v, c)) {
     if (!wait)
       return false;
     v->pending_waiters++;
@@ -213,6 +214,8 @@ note_zeroes (struct cow_volume *v, uint32_t epoch, uint64_t first, unsigned n,
       continue;
     while (to < n && places[to] == COW_PLACE_ZERO)
       to++;
+    if (COW_MUTANT (zeroes_not_noted))
+      continue;
     lasting->ticket = cow_store_note_zeroes (v->store, v->store_number, epoch,
                                              first + i, to - i);
   }
@@ -375,6 +378,10 @@ cow_copy_before (struct cow_volume *v, const struct cow_pass *pass,
   uint64_t at = c.first;
   int rc = 0;
 
+  if ((COW_MUTANT (part_of_block) && offset % v->block_bytes != 0)
+      || (COW_MUTANT (tail_block) && at == v->blocks - 1
+          && v->size_bytes % v->block_bytes != 0))
+    at++;
   wait_earlier (v, pass->epoch, c.first, c.last);
   (void) claim (v, &c, true);
   if (atomic_load (&v->trims.count) > 0)
@@ -429,7 +436,7 @@ cow_trim_piece (struct cow_volume *v, const struct cow_pass *pass,
   wait_earlier (v, pass->epoch, c.first, c.last);
   (void) claim (v, &c, true);
   for (uint64_t b = c.first, to; rc == 0 && b <= c.last; b = to) {
-    bool preserved = cow_root_test (root, b);
+    bool preserved = cow_root_test (root, b) || COW_MUTANT (trim_skips_copy);
 
     for (to = b + 1; to <= c.last; to++)
       if (cow_root_test (root, to) != preserved)

@@ -20,6 +20,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/mutant.h"
 #include "volume/view.h"
 
 /* Blocks that are looked up together. */
@@ -257,7 +258,7 @@ read_span (struct span *p)
   rc = read_filed (p);
   if (rc < 0)
     return rc;
-  if (unfiled && find_overtaken (p))
+  if (unfiled && !COW_MUTANT (read_races) && find_overtaken (p))
     return read_filed (p);
   return 0;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/mutant.h"
 #include "volume/volume.h"
 
 /* QEMU's byte-range locks (block/file-posix.c): a shared lock on byte 100 + n
@@ -228,7 +229,7 @@ cow_volume_read (struct cow_volume *v, void *buf, uint32_t len,
 int
 cow_volume_flush (struct cow_volume *v)
 {
-  int rc = cow_file_sync (v->file);
+  int rc = COW_MUTANT (flush_is_nothing) ? 0 : cow_file_sync (v->file);
 
   if (rc == 0 && v->tail_file != NULL)
     rc = cow_file_sync (v->tail_file);
@@ -260,6 +261,8 @@ write_piece (struct cow_volume *v, const uint8_t *buf, uint32_t len,
     uint64_t first = cow_block_of (v, offset);
     uint64_t last = cow_block_of (v, offset + len - 1);
 
+    if (COW_MUTANT (origin_before_copy))
+      (void) cow_origin_write (v, buf, len, offset);
     if (!cow_root_test_range (root, first, last - first + 1))
       rc = cow_copy_before (v, &pass, root, offset, len, COW_TOUCH_WRITE);
   }
@@ -284,7 +287,7 @@ cow_volume_write (struct cow_volume *v, const void *buf, uint32_t len,
     offset += n;
     len -= n;
   }
-  if (rc == 0 && (flags & COW_FUA))
+  if (rc == 0 && (flags & COW_FUA) && !COW_MUTANT (fua_is_plain))
     rc = cow_volume_flush (v);
   return rc;
 }
@@ -339,7 +342,8 @@ zero_piece (struct cow_volume *v, uint64_t len, uint64_t offset, bool trim,
     uint64_t first = cow_block_of (v, offset);
     uint64_t last = cow_block_of (v, offset + len - 1);
 
-    if (!cow_root_test_range (root, first, last - first + 1)) {
+    if (!cow_root_test_range (root, first, last - first + 1)
+        && !COW_MUTANT (zero_skips_copy)) {
       if (flags & COW_FAST_ZERO)
         rc = -EOPNOTSUPP;       /* copying is no faster than writing */
       else
