@@ -60,6 +60,10 @@ int cow_posix_space (struct cow_file *f, uint64_t *free_bytes,
 int cow_posix_extent (struct cow_file *f, uint64_t offset,
                       enum cow_extent_kind *kind, uint64_t *len);
 int cow_posix_advise_random (struct cow_file *f);
+int cow_posix_open_cached (struct cow_file *f, struct cow_file **out);
+int64_t cow_posix_pread_cached (struct cow_file *f, void *buf, size_t len,
+                                uint64_t offset);
+void cow_posix_prefetch (struct cow_file *f, uint64_t offset, uint64_t len);
 
 /* Marks and names (posix-names.c). */
 int cow_posix_identity (struct cow_file *f, struct cow_identity *out);
@@ -94,6 +98,9 @@ int cow_posix_sync_dir (struct cow_io *io, const char *directory);
   .exists = cow_posix_exists,                                           \
   .remove = cow_posix_remove,                                           \
   .list = cow_posix_list,                                               \
-  .sync_dir = cow_posix_sync_dir
+  .sync_dir = cow_posix_sync_dir,                                       \
+  .open_cached = cow_posix_open_cached,                                 \
+  .pread_cached = cow_posix_pread_cached,                               \
+  .prefetch = cow_posix_prefetch
 
 #endif /* COW_IO_ENGINE_H */

@@ -45,6 +45,16 @@ cow_io_free (struct cow_io *io)
     io->ops->free (io);
 }
 
+static void
+start_syncs (struct cow_file *f)
+{
+  cow_mutex_init (&f->sync_lock);
+  cow_cond_init (&f->sync_cond);
+  f->sync_running = false;
+  f->syncs_begun = 0;
+  f->sync_error = 0;
+}
+
 int
 cow_file_open (struct cow_io *io, const char *path, unsigned flags,
                struct cow_error *err, struct cow_file **out)
@@ -54,12 +64,24 @@ cow_file_open (struct cow_io *io, const char *path, unsigned flags,
 
   if (r < 0)
     return r;
-  cow_mutex_init (&f->sync_lock);
-  cow_cond_init (&f->sync_cond);
-  f->sync_running = false;
-  f->syncs_begun = 0;
-  f->sync_error = 0;
+  start_syncs (f);
   *out = f;
+  return 0;
+}
+
+int
+cow_file_open_cached (struct cow_file *f, struct cow_file **out)
+{
+  struct cow_file *cached;
+  int r;
+
+  if (f->io->ops->open_cached == NULL)
+    return -EOPNOTSUPP;
+  r = f->io->ops->open_cached (f, &cached);
+  if (r < 0)
+    return r;
+  start_syncs (cached);
+  *out = cached;
   return 0;
 }
 

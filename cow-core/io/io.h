@@ -144,6 +144,11 @@ struct cow_io_ops {
   int (*list) (struct cow_io *io, const char *directory, cow_name_fn fn,
                void *opaque);
   int (*sync_dir) (struct cow_io *io, const char *directory);
+  /* The page cache.  NULL, all three, where there is none. */
+  int (*open_cached) (struct cow_file *f, struct cow_file **out);
+  int64_t (*pread_cached) (struct cow_file *f, void *buf, size_t len,
+                           uint64_t offset);
+  void (*prefetch) (struct cow_file *f, uint64_t offset, uint64_t len);
   int (*queue_new) (struct cow_io *io, unsigned depth, struct cow_queue **out);
   void (*queue_free) (struct cow_queue *q);
   int (*submit) (struct cow_queue *q, struct cow_request *req);
@@ -276,6 +281,33 @@ int cow_io_remove (struct cow_io *io, const char *path);
 int cow_io_list (struct cow_io *io, const char *directory, cow_name_fn fn,
                  void *opaque);
 int cow_io_sync_dir (struct cow_io *io, const char *directory);
+
+/* The file once more, to be read by way of the page cache, without read-ahead
+ * of the kernel's own choice.  -EOPNOTSUPP where there is no page cache
+ * (simulated disks); -errno where the system refuses.  What is written to f is
+ * in it when the write is done: the kernel drops cached pages before and after
+ * a write that goes past the cache.
+ */
+int cow_file_open_cached (struct cow_file *f, struct cow_file **out);
+
+/* Read what is in memory already, without waiting for the disk: how many bytes
+ * there were from offset on (0 or more, not beyond the end of the file);
+ * -EOPNOTSUPP where the file system can't tell.  Of a file from
+ * cow_file_open_cached.
+ */
+static inline int64_t
+cow_file_pread_cached (struct cow_file *f, void *buf, size_t len,
+                       uint64_t offset)
+{
+  return f->io->ops->pread_cached (f, buf, len, offset);
+}
+
+/* Begin to bring a range into the page cache; a hint.  Of the same. */
+static inline void
+cow_file_prefetch (struct cow_file *f, uint64_t offset, uint64_t len)
+{
+  f->io->ops->prefetch (f, offset, len);
+}
 
 /* A queue is for one process: it is made after the server has forked. */
 int cow_queue_new (struct cow_io *io, unsigned depth, struct cow_queue **out);

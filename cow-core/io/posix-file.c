@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -296,4 +297,26 @@ int
 cow_posix_advise_random (struct cow_file *f)
 {
   return -posix_fadvise (posix (f)->fd, 0, 0, POSIX_FADV_RANDOM);
+}
+
+int64_t
+cow_posix_pread_cached (struct cow_file *f, void *buf, size_t len,
+                        uint64_t offset)
+{
+  struct iovec v = { .iov_base = buf, .iov_len = len };
+  ssize_t r;
+
+  do
+    r = preadv2 (posix (f)->fd, &v, 1, (off_t) offset, RWF_NOWAIT);
+  while (r == -1 && errno == EINTR);
+  if (r == -1)
+    return errno == EAGAIN ? 0 : -errno;
+  return r;
+}
+
+void
+cow_posix_prefetch (struct cow_file *f, uint64_t offset, uint64_t len)
+{
+  (void) posix_fadvise (posix (f)->fd, (off_t) offset, (off_t) len,
+                        POSIX_FADV_WILLNEED);
 }

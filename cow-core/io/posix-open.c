@@ -298,3 +298,38 @@ cow_posix_open (struct cow_io *io, const char *path, unsigned flags,
   *out = &COW_STEAL (f)->base;
   return 0;
 }
+
+int
+cow_posix_open_cached (struct cow_file *f, struct cow_file **out)
+{
+  struct posix_file *p = calloc (1, sizeof *p);
+  char path[32];
+  int rc;
+
+  if (p == NULL)
+    return -ENOMEM;
+  /* By way of /proc, because the file may have no name, or another one by
+   * now.  A second description: one's own mode, and locks stay the first's.
+   */
+  snprintf (path, sizeof path, "/proc/self/fd/%d", cow_posix_fd (f));
+  do
+    p->fd = open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  while (p->fd == -1 && errno == EINTR);
+  if (p->fd == -1) {
+    rc = -errno;
+    free (p);
+    return rc;
+  }
+  p->base.io = f->io;
+  p->base.info = f->info;
+  p->base.info.is_direct = false;
+  p->base.info.is_readonly = true;
+  p->base.info.align_bytes = 1;
+  rc = cow_posix_advise_random (&p->base);
+  if (rc < 0) {
+    cow_posix_close (&p->base);
+    return rc;
+  }
+  *out = &p->base;
+  return 0;
+}

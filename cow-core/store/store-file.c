@@ -19,6 +19,8 @@
 #define WRITES_IN_FLIGHT 16u
 /* With writes in flight the worker looks for new work this often. */
 #define LOOK_NS (20 * COW_NS_PER_MS)
+/* Segments that one call announces at most. */
+#define SOON 128u
 
 void
 cow_store_fail (struct cow_store *s, int code, const char *what)
@@ -212,32 +214,56 @@ cow_store_wake (struct cow_store *s)
   cow_cond_broadcast (&s->work);
 }
 
+/* The two ways to read the file.  By way of the page cache old data comes many
+ * blocks at a time and stays as long as there is memory.  Its pages are
+ * dropped by each write of the segment; what is there is checked all the same,
+ * and read past the cache before anything is called damaged.
+ */
+enum way { BY_CACHE, BY_FILE };
+
+static int
+file_read (struct cow_store *s, enum way way, void *buf, size_t len,
+           uint64_t offset)
+{
+  if (way == BY_CACHE)
+    return cow_fetch_read (s->fetch, buf, len, offset);
+  return cow_file_pread (s->file, buf, len, offset);
+}
+
+/* Records from the cache of headers.  Returns whether they were there. */
+static bool
+known_records (struct cow_store *s, uint32_t segment, uint32_t generation,
+               unsigned first, unsigned n, struct disk_record *out)
+{
+  unsigned at = segment % CACHED_HEADERS;
+  LOCK_FOR_SCOPE (&s->headers.lock);
+
+  if (s->headers.slot[at].header == NULL
+      || s->headers.slot[at].segment != segment
+      || s->headers.slot[at].generation != generation)
+    return false;
+  memcpy (out, &s->headers.slot[at].header->record[first], n * sizeof *out);
+  return true;
+}
+
 /* The header of a stored segment, from the cache or the file, copied out:
  * only the records asked for.
  */
 static int
-read_records (struct cow_store *s, uint32_t segment, uint32_t generation,
-              unsigned first, unsigned n, struct disk_record *out)
+read_records (struct cow_store *s, enum way way, uint32_t segment,
+              uint32_t generation, unsigned first, unsigned n,
+              struct disk_record *out)
 {
   CLEANUP_FREE struct disk_segment *h = NULL;
   unsigned at = segment % CACHED_HEADERS;
   int rc;
 
-  cow_mutex_lock (&s->headers.lock);
-  if (s->headers.slot[at].header != NULL
-      && s->headers.slot[at].segment == segment
-      && s->headers.slot[at].generation == generation) {
-    memcpy (out, &s->headers.slot[at].header->record[first],
-            n * sizeof *out);
-    cow_mutex_unlock (&s->headers.lock);
+  if (known_records (s, segment, generation, first, n, out))
     return 0;
-  }
-  cow_mutex_unlock (&s->headers.lock);
-
   h = aligned_alloc (4096, sizeof *h);
   if (h == NULL)
     return -ENOMEM;
-  rc = cow_file_pread (s->file, h, sizeof *h, segment_offset (s, segment));
+  rc = file_read (s, way, h, sizeof *h, segment_offset (s, segment));
   if (rc < 0)
     return rc;
   if (memcmp (h->magic, COW_SEGMENT_MAGIC, sizeof h->magic) != 0
@@ -293,39 +319,51 @@ read_buffer (struct cow_store *s, struct buffer *b, uint64_t place,
 }
 
 static int
+read_and_check (struct cow_store *s, enum way way, uint64_t place,
+                unsigned blocks, uint32_t generation, uint32_t volume,
+                uint64_t first_block, uint8_t *buf)
+{
+  struct disk_record record[COW_SEGMENT_RECORDS];
+  uint32_t segment = segment_of (place);
+  unsigned first = position_of (place);
+  int rc;
+
+  rc = read_records (s, way, segment, generation, first, blocks, record);
+  if (rc == 0)
+    rc = file_read (s, way, buf, (size_t) blocks * s->block_bytes,
+                    segment_offset (s, segment) + COW_SEGMENT_HEADER_BYTES
+                      + (uint64_t) first * s->block_bytes);
+  for (unsigned i = 0; rc == 0 && i < blocks; i++)
+    rc = check (s, &record[i], buf + (size_t) i * s->block_bytes, place + i,
+                generation, volume, first_block + i);
+  return rc;
+}
+
+static int
 read_file (struct cow_store *s, uint64_t place, unsigned blocks,
            uint32_t generation, uint32_t volume, uint64_t first_block,
            uint8_t *buf)
 {
-  struct disk_record record[COW_SEGMENT_RECORDS];
   CLEANUP_FREE uint8_t *bounce = NULL;
-  uint32_t segment = segment_of (place);
-  unsigned first = position_of (place);
   size_t len = (size_t) blocks * s->block_bytes;
   uint8_t *to = buf;
   int rc;
 
-  rc = read_records (s, segment, generation, first, blocks, record);
-  if (rc < 0)
-    return rc;
+  if (s->fetch != NULL
+      && read_and_check (s, BY_CACHE, place, blocks, generation, volume,
+                         first_block, buf)
+           == 0)
+    return 0;
   if ((uintptr_t) buf % s->file->info.align_bytes != 0) {
     bounce = to = aligned_alloc (4096, len);
     if (bounce == NULL)
       return -ENOMEM;
   }
-  rc = cow_file_pread (s->file, to, len,
-                       segment_offset (s, segment) + COW_SEGMENT_HEADER_BYTES
-                         + (uint64_t) first * s->block_bytes);
-  if (rc < 0)
-    return rc;
-  for (unsigned i = 0; i < blocks; i++)
-    if (check (s, &record[i], to + (size_t) i * s->block_bytes, place + i,
-               generation, volume, first_block + i)
-        < 0)
-      return -EUCLEAN;
-  if (to != buf)
+  rc = read_and_check (s, BY_FILE, place, blocks, generation, volume,
+                       first_block, to);
+  if (rc == 0 && to != buf)
     memcpy (buf, to, len);
-  return 0;
+  return rc;
 }
 
 int
@@ -360,4 +398,29 @@ cow_store_read (struct cow_store *s, uint64_t place, unsigned blocks,
     cow_store_room_changed_locked (s);
   cow_mutex_unlock (&s->lock);
   return rc;
+}
+
+void
+cow_store_soon (struct cow_store *s, const uint64_t *places, size_t stride,
+                unsigned n)
+{
+  uint32_t segment[SOON];
+  unsigned known = 0;
+
+  if (s->fetch == NULL)
+    return;
+  cow_mutex_lock (&s->lock);
+  for (unsigned i = 0; i < n && known < SOON; i++) {
+    uint64_t place
+      = *(const uint64_t *) ((const uint8_t *) places + i * stride);
+    uint32_t at = place < COW_SEGMENT_PLACES ? NO_SEGMENT : segment_of (place);
+
+    if (at < s->segments && s->segment[at].state == SEGMENT_STORED
+        && s->segment[at].buffer == NO_BUFFER
+        && (known == 0 || segment[known - 1] != at))
+      segment[known++] = at;
+  }
+  cow_mutex_unlock (&s->lock);
+  for (unsigned i = 0; i < known; i++)
+    cow_fetch_soon (s->fetch, segment_offset (s, segment[i]));
 }

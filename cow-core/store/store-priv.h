@@ -9,6 +9,7 @@
 #include "base/checksum.h"
 #include "base/sync.h"
 #include "base/slots.h"
+#include "io/fetch.h"
 #include "journal/journal.h"
 #include "store/layout.h"
 #include "store/store.h"
@@ -161,6 +162,7 @@ struct cow_store {
   cow_cond work;                /* a segment is full, or wake was called */
   bool prepared, failed, woken;
   struct cow_file *file;
+  struct cow_fetch *fetch;      /* reads it by way of the page cache, or NULL */
   uint8_t *ring;
   struct buffer *buffer;        /* ring_segments of them */
   unsigned filling[KINDS];      /* buffer being filled, or ring_segments */

@@ -130,6 +130,7 @@ cow_store_free (struct cow_store *s)
   cow_store_end_replay (s);
   cow_log_clear (s);
   cow_journal_free (s->journal);
+  cow_fetch_free (s->fetch);
   if (s->file)
     cow_file_close (s->file);
   if (s->ring)
@@ -170,6 +171,8 @@ take_file_and_ring (struct cow_store *s, struct cow_error *err)
       return rc;
     }
   }
+  if (s->fetch == NULL)
+    s->fetch = cow_fetch_new (s->file, s->first_segment, s->segment_bytes);
   if (s->buffer == NULL)
     s->buffer = calloc (s->ring_segments, sizeof *s->buffer);
   if (s->ring == NULL)

@@ -147,6 +147,12 @@ void cow_store_leave (struct cow_store *s, unsigned ticket);
 int cow_store_read (struct cow_store *s, uint64_t place, unsigned blocks,
                     uint32_t volume, uint64_t first_block, void *buf);
 
+/* The n places (those below 256 are none) are read next, in any order: what is
+ * only in the file is begun to be read.  A hint.
+ */
+void cow_store_soon (struct cow_store *s, const uint64_t *places,
+                     size_t stride, unsigned n);
+
 /* How many of the n places go on side by side from the first. */
 unsigned cow_store_run (const struct cow_store *s, const uint64_t *places,
                         size_t stride, unsigned n);

@@ -25,6 +25,8 @@
 
 /* Blocks that are looked up together. */
 #define BATCH 256u
+/* Blocks in the store that don't end a read of the origin. */
+#define GAP 8u
 
 struct cow_view *
 cow_view_new (struct cow_snapshot *s)
@@ -162,6 +164,8 @@ read_filed (struct span *p)
   struct cow_store *store = p->view->volume->store;
   unsigned i = 0;
 
+  if (p->n > 1)
+    cow_store_soon (store, &p->map[0].place, sizeof p->map[0], p->n);
   while (i < p->n) {
     unsigned run = 1;
     int rc = 0;
@@ -188,27 +192,46 @@ read_filed (struct span *p)
   return 0;
 }
 
+/* How many blocks from i on are read of the origin in one go.  A gap of few
+ * blocks that are in the store is read too, and overwritten afterwards: that
+ * costs less than another call.
+ */
+static unsigned
+origin_run (const struct span *p, unsigned i, unsigned gap)
+{
+  unsigned end = i + 1;
+
+  for (unsigned at = end; at < p->n && at - end <= gap; at++)
+    if (p->map[at].place == COW_PLACE_NONE)
+      end = at + 1;
+  return end - i;
+}
+
 /* Read from the origin what the map does not have. */
 static int
 read_unfiled (struct span *p)
 {
-  unsigned i = 0;
+  unsigned i = 0, gap = GAP;
 
   while (i < p->n) {
     uint64_t len, low;
-    unsigned run = 1;
+    unsigned run;
     int rc;
 
     if (p->map[i].place != COW_PLACE_NONE) {
       i++;
       continue;
     }
-    while (i + run < p->n && p->map[i + run].place == COW_PLACE_NONE)
-      run++;
+    run = origin_run (p, i, gap);
     low = clip (p, i, run, &len);
     base_step ();
     rc = cow_origin_read (p->view->volume, p->buf + (low - p->offset), len,
                           low);
+    if (rc < 0 && origin_run (p, i, 0) < run) {
+      /* It may be a gap that can't be read. */
+      gap = 0;
+      continue;
+    }
     if (rc < 0)
       return rc;
     i += run;

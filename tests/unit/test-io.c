@@ -435,6 +435,42 @@ EngineTest (unnamed_file_leaves_nothing)
   free (buf);
 }
 
+EngineTest (the_cached_face_has_what_was_written)
+{
+  struct cow_io *io = new_io (p);
+  struct cow_error err = COW_ERROR_INIT;
+  uint8_t *buf = pages (MIB, 'a');
+  struct cow_file *f, *cached;
+  int64_t had;
+
+  cr_assert_eq (cow_file_open (io, dir, p->flags | COW_OPEN_UNNAMED, &err, &f),
+                0, "%s", err.text);
+  cr_assert_eq (cow_file_pwrite (f, buf, MIB, 0), 0);
+  cr_assert_eq (cow_file_open_cached (f, &cached), 0);
+  cr_expect_eq (cached->info.align_bytes, 1);
+  for (int version = 'b'; version < 'f'; version++) {
+    cow_file_prefetch (cached, 0, MIB);
+    memset (buf, 0, MIB);
+    cr_assert_eq (cow_file_pread (cached, buf + 1, MIB - 7, 7), 0);
+    cr_expect (all_are (buf + 1, MIB - 7, (char) (version - 1)));
+    had = cow_file_pread_cached (cached, buf + 1, PAGE, PAGE);
+    cr_expect (had == -EOPNOTSUPP || (had >= 0 && had <= PAGE), "%lld",
+               (long long) had);
+    if (had > 0)
+      cr_expect (all_are (buf + 1, (size_t) had, (char) (version - 1)));
+    /* Its pages are in the cache now, and must not be believed any more. */
+    memset (buf, version, MIB);
+    cr_assert_eq (cow_file_pwrite (f, buf, MIB, 0), 0);
+  }
+  had = cow_file_pread_cached (cached, buf, PAGE, 2 * MIB);
+  cr_expect (had == 0 || had == -EOPNOTSUPP, "beyond the end: %lld",
+             (long long) had);
+  cow_file_close (cached);
+  cow_file_close (f);
+  cow_io_free (io);
+  free (buf);
+}
+
 static int
 count_name (void *opaque, const char *name)
 {

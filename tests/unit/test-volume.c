@@ -986,6 +986,32 @@ fail_a_change (uint32_t direct, enum sim_op op)
   served_end ();
 }
 
+/* Blocks that are in the store are read of the origin along with their
+ * neighbours: what becomes of that is nobody's matter.
+ */
+Test (volume, a_read_error_of_what_is_not_needed_is_no_error)
+{
+  struct served_set s;
+  struct cow_view *w;
+  uint8_t buf[16 * BLOCK];
+
+  begin (16 * BLOCK);
+  cr_assert_eq (served_set (&s, 1), 0);
+  for (unsigned b = 1; b < 16; b += 3)
+    cr_assert_eq (served_write (0, b * BLOCK, BLOCK, b, 0), 0);
+  cr_expect_eq (served_check (&s, 0), 0);
+  w = served_open (&s, 0);
+  served.origin_ios[SIM_READ] = 0;
+  cr_expect_eq (cow_view_read (w, buf, sizeof buf, 0), 0);
+  cr_expect_eq (served.origin_ios[SIM_READ], 1);
+  cr_expect_arr_eq (buf, s.data[0], sizeof buf);
+  cow_view_close (w);
+  served_fault (SIM_READ, "d0", 0, 1, -EIO);
+  cr_expect_eq (served_check (&s, 0), 0);
+  served_set_forget (&s);
+  served_end ();
+}
+
 Test (volume, a_change_that_fails_is_told_and_the_snapshot_right)
 {
   fail_a_change (0, SIM_WRITE);
