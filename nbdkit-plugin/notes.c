@@ -1,35 +1,22 @@
-/* notes.c - how consistent finished sets are, by what their makers said.
+/* notes.c - what is kept with a set for its users: how consistent it is.
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * A set that nobody has said anything of is crash-consistent, as far as is
- * known; so what is lost here with the server is lost to the safe side.
+ * The engine keeps bytes with a set, durably where the set is: here a JSON
+ * object, {"consistency":"application"}, of which members that are not known
+ * are passed over.  A set that nobody has said anything of is
+ * crash-consistent, as far as is known.
  *
- * XXX Kept in memory only: of a set that outlives the server it is forgotten.
- * It should go into the set's durable record.
- *
- * Threads: any.  One lock, the last of all but the engine's.
+ * Threads: any.
  */
 #include <config.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "ops.h"
-
-struct note {
-  struct note *next;
-  struct cow_id id;
-  char consistency[NOTE_MAX];
-};
-
-static cow_mutex lock;          /* notes_start */
-static struct note *notes;      /* lock */
-
-void
-notes_start (void)
-{
-  cow_mutex_init (&lock);
-}
 
 bool
 note_is_valid (const char *consistency)
@@ -39,46 +26,33 @@ note_is_valid (const char *consistency)
          strcmp (consistency, "application") == 0;
 }
 
-void
-note_keep (const struct cow_id *id, const char *consistency)
+int
+note_keep (struct cow_set *set, const char *consistency)
 {
-  struct cow_set_info *info = malloc (sizeof *info);
-  struct note *n = calloc (1, sizeof *n);
+  json_t *o = json_pack ("{s:s}", "consistency", consistency);
+  char *text = o ? json_dumps (o, JSON_COMPACT) : NULL;
+  int r = text ? cow_set_annotate (set, text, strlen (text)) : -ENOMEM;
 
-  if (info == NULL || n == NULL) {
-    free (info);
-    free (n);
-    return;
-  }
-  n->id = *id;
-  memcpy (n->consistency, consistency, strlen (consistency) + 1);
-
-  cow_mutex_lock (&lock);
-  n->next = notes;
-  notes = n;
-  /* Those of sets that have gone go with the next one. */
-  for (struct note **p = &notes; *p; ) {
-    struct note *other = *p;
-
-    if (cow_engine_find_set (engine, &other->id, info) == 0)
-      p = &other->next;
-    else {
-      *p = other->next;
-      free (other);
-    }
-  }
-  cow_mutex_unlock (&lock);
-  free (info);
+  free (text);
+  json_decref (o);
+  return r;
 }
 
 const char *
 note_of (const struct cow_id *id, char out[NOTE_MAX])
 {
-  LOCK_FOR_SCOPE (&lock);
+  const char *consistency;
+  void *text = NULL;
+  size_t len = 0;
+  json_t *o = NULL;
 
   memcpy (out, "crash", sizeof "crash");
-  for (const struct note *n = notes; n; n = n->next)
-    if (cow_id_equal (&n->id, id))
-      memcpy (out, n->consistency, NOTE_MAX);
+  if (cow_engine_annotation (engine, id, &text, &len) == 0 && len > 0)
+    o = json_loadb (text, len, 0, NULL);
+  consistency = json_string_value (json_object_get (o, "consistency"));
+  if (consistency && note_is_valid (consistency))
+    memcpy (out, consistency, strlen (consistency) + 1);
+  json_decref (o);
+  free (text);
   return out;
 }

@@ -481,9 +481,9 @@ op_set_note (struct request *q)
   }
   if (!op_begin_step (&step, q, COW_SET_SWITCHED))
     return;
-  cow_mutex_lock (&q->session->lock);
-  memcpy (step.m->consistency, consistency, strlen (consistency) + 1);
-  cow_mutex_unlock (&q->session->lock);
+  if (note_keep (step.m->set, consistency) < 0)
+    op_fail (q, E_OUTOFMEMORY, "set %s: the server is out of memory",
+             step.name);
   op_end_step (&step);
 }
 
@@ -535,8 +535,6 @@ op_set_finish (struct request *q)
   if (COWSET_FAILED (hr))
     fail_step (&step, hr, &err);
   else {
-    if (step.m->consistency[0])
-      note_keep (&step.m->id, step.m->consistency);
     made_finished (q->session, step.m);
     nbdkit_debug ("%s: finished", step.name);
   }

@@ -119,9 +119,13 @@ cowset_hresult op_now (struct request *q, struct made *m,
 
 #define NOTE_MAX 16
 bool note_is_valid (const char *consistency);
-/* Of a set that is finished; for as long as it is there. */
-void note_keep (const struct cow_id *id, const char *consistency);
-/* "crash" where nothing else was said; returns out. */
+/* With a set that is being made, and durable where the set is.  0 or -errno of
+ * cow_set_annotate().
+ */
+int note_keep (struct cow_set *set, const char *consistency);
+/* Of a set that is finished; "crash" where nothing else was said.  Returns
+ * out.
+ */
 const char *note_of (const struct cow_id *id, char out[NOTE_MAX]);
 
 /* ops-set.c */

@@ -482,7 +482,6 @@ sessions_start (void)
   int r;
 
   cow_mutex_init (&registry.lock);
-  notes_start ();
   cow_cond_init (&registry.wake);
   registry.started = true;
   r = pthread_create (&registry.thread, NULL, keep_time, NULL);

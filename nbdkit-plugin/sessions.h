@@ -47,7 +47,6 @@ struct made {
   unsigned users;               /* who uses it outside the lock */
   bool busy;                    /* one of them is a request that moves it on */
   bool finished;                /* committed and listed */
-  char consistency[16];         /* set.note's, "": none */
   bool ended;                   /* failed, aborted or given up */
   bool dropped;                 /* to be freed by its last user */
   bool begun;                   /* EndPrepareSnapshots was called */
@@ -200,8 +199,5 @@ bool session_resume (struct session *s, const struct proto_id *lost);
  */
 int sessions_auto_release (struct cow_id **out, size_t *count);
 int id_compare (const void *a, const void *b);
-
-/* notes.c: once, before the others of it (ops.h). */
-void notes_start (void);
 
 #endif /* COWSET_SESSIONS_H */

@@ -47,16 +47,27 @@ right one a b
 right two a
 take three b
 overwrite b 5
+# What its writers made of it goes with a set.
+mkdir "$tmp/hooks"
+printf '#!/bin/sh\nexit 0\n' >"$tmp/hooks/app"
+chmod 755 "$tmp/hooks/app"
+"$cowset" -c "$uri" create --label four --writer "exec:$tmp/hooks" b \
+  >/dev/null
+consistency () { "$cowset" -c "$uri" info --json "$1" | jq -r .consistency; }
+[ "$(consistency four)" = application ] || fail "four: $(consistency four)"
 "$cowset" -c "$uri" delete two >/dev/null
 # One that lasts only as long as its maker.
 "$cowset" -c "$uri" create --context file-share-backup a >/dev/null 2>&1 &
 at_exit "kill $! 2>/dev/null"
-three_sets () { [ "$(sets)" = 3 ]; }
-eventually three_sets
+four_sets () { [ "$(sets)" = 4 ]; }
+eventually four_sets
 kill_nbdkit
 
 serve
-[ "$(sets)" = 2 ] || fail "$(sets) sets, not two, after the kill"
+[ "$(sets)" = 3 ] || fail "$(sets) sets, not three, after the kill"
+[ "$(consistency four)" = application ] ||
+  fail "four was application-consistent, now $(consistency four)"
+[ "$(consistency three)" = crash ] || fail "three: $(consistency three)"
 right one a b
 right three b
 overwrite a 6
@@ -65,6 +76,7 @@ right one a b
 right three b
 "$cowset" -c "$uri" delete one >/dev/null
 "$cowset" -c "$uri" delete three >/dev/null
+"$cowset" -c "$uri" delete four >/dev/null
 stop_nbdkit
 
 serve
