@@ -309,18 +309,24 @@ record_ends (struct cow_engine *e, struct cow_snapshot **snaps,
              unsigned count, enum cow_snapshot_end end, uint64_t deadline_ns)
 {
   struct cow_entries entries = COW_ENTRIES_INIT;
-  struct cow_end_record *ends = calloc (count, sizeof *ends);
+  struct cow_end_record *ends;
   unsigned n = 0;
   int rc;
 
+  for (unsigned i = 0; i < count; i++)
+    n += snaps[i]->persistent;
+  if (n == 0)
+    return 0;
+  ends = calloc (n, sizeof *ends);
   if (ends == NULL)
     return -ENOMEM;
+  n = 0;
   for (unsigned i = 0; i < count; i++)
     if (snaps[i]->persistent)
       ends[n++] = (struct cow_end_record) { snaps[i]->id, end };
-  rc = n > 0 ? cow_record_add_ends (&entries, ends, n) : 0;
+  rc = cow_record_add_ends (&entries, ends, n);
   free (ends);
-  if (rc == 0 && n > 0) {
+  if (rc == 0) {
     if (announce_ends (e, snaps, count, end, deadline_ns))
       rc = COW_MUTANT (end_not_recorded)
              ? 0

@@ -109,14 +109,16 @@ int
 cow_store_new (struct cow_io *io, const struct cow_store_options *options,
                struct cow_error *err, struct cow_store **out)
 {
-  int rc = cow_store_make (io, options, err, out);
+  struct cow_store *s;
+  int rc = cow_store_make (io, options, err, &s);
 
   if (rc < 0)
     return rc;
-  if (cow_store_take_segments (*out, 0) < 0) {
-    cow_store_free (*out);
+  if (cow_store_take_segments (s, 0) < 0) {
+    cow_store_free (s);
     return cow_error_set (err, -ENOMEM, "store: out of memory");
   }
+  *out = s;
   return 0;
 }
 

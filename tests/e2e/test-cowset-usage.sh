@@ -29,13 +29,13 @@ gives ()
 says () { grep -qF -- "$1" "$tmp/err" || fail "no '$1' in $(cat "$tmp/err")"; }
 
 gives 0 --help
-for command in create run list info delete status; do
+for command in create run list info delete status writers; do
   grep -q "cowset .* $command" "$tmp/out" || fail "no $command in the help"
 done
-for later in break revert expose writers; do
+for later in break revert expose; do
   ! grep -qw "$later" "$tmp/out" || fail "$later is in the help"
 done
-for command in create run list info delete status; do
+for command in create run list info delete status writers; do
   gives 0 "$command" --help
   grep -q "cowset .* $command" "$tmp/out" || fail "help of $command"
   gives 0 help "$command"
@@ -83,7 +83,7 @@ gives 1 -c "nbd+unix:///?socket=$tmp/nobody" list
 says 'VSS_E_REMOTE_SERVER_UNAVAILABLE, 0x80042323'
 says 'what to do: '
 for later in break revert expose unexpose diff backup restore verify scrub \
-             resolve writers; do
+             resolve; do
   gives 1 -c "$uri" "$later" x
   says 'not supported by this version'
 done

@@ -222,6 +222,8 @@ decide (struct mset *s)
   s->deciding = model_tick ();
   if (commits)
     s->finish = model_tick ();
+  else
+    order_ended (s);
   rc = cow_engine_resolve (run.engine, &s->id, commits);
   /* One that was given up for want of room is not there any more. */
   if (rc < 0 && rc != -ENOENT && !run.store_failed)

@@ -100,6 +100,9 @@ check_block (struct sim_disk *d, unsigned v, uint64_t b)
   sim_disk_peek (d, disk_name (v), at, old, len);
   if (is_zero (old, len))
     return;
+  /* Aborted beside its maker, who has not said so yet: it needs nothing. */
+  if (run.making != NULL && cow_set_state (run.making) == COW_SET_ABORTED)
+    return;
   for (size_t i = 0, n; i < len; i += n) {
     n = COW_MIN (len - i, (size_t) 4096);
     if (!sim_disk_is_stable (d, STORE_FILE, old + i, n) && is_any_alive (v))

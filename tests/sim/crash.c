@@ -141,7 +141,8 @@ static const struct crash_features small = {
   .size_bytes = { BLOCKS * BLOCK, BLOCKS * BLOCK - UNIT },
   .block_bytes = BLOCK, .unit_bytes = UNIT,
   .ring_segments = 2, .store_limit_bytes = 8u << 20,
-  .persistent = true, .journal_bytes = 64 << 10, .segment_blocks = 4,
+  .holes = true, .persistent = true, .journal_bytes = 64 << 10,
+  .segment_blocks = 4,
   .draws = 3,
 };
 
@@ -293,7 +294,7 @@ draw_features (uint64_t seed, struct crash_features *f)
     .ring_segments = 2 + (unsigned) sim_random_below (&r, 2),
     .persistent = sim_random_below (&r, 4) > 0,
     .segment_blocks = 1 + (unsigned) sim_random_below (&r, 12),
-    .journal_bytes = (6 + sim_random_below (&r, 12)) << 12,
+    .journal_bytes = (20 + sim_random_below (&r, 12)) << 12,
     .holes = sim_random_below (&r, 2),
     .trims = sim_random_below (&r, 2),
     .zeroes = sim_random_below (&r, 2),
