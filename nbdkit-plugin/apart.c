@@ -30,8 +30,10 @@ struct apart {
 
 static _Atomic unsigned running;
 
+/* Gives the lock back, and perhaps the whole. */
 static void
 unuse_locked (struct apart *a)
+  COW_RELEASE (a->lock)
 {
   bool last = --a->users == 0;
 

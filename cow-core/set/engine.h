@@ -200,13 +200,13 @@ unsigned cow_engine_lose_volume (struct cow_engine *e, struct cow_volume *v,
                                  enum cow_snapshot_end end);
 
 /* What the journal says of a set. */
-void cow_set_to_record_locked (const struct cow_set *s,
+void cow_set_to_record_locked (struct cow_engine *e, const struct cow_set *s,
                                struct cow_set_record *out)
-  COW_REQUIRES (s->engine->sets_lock);
+  COW_REQUIRES (e->sets_lock);
 /* The records that bring a set: of its volumes, and of itself. */
-int cow_set_add_records_locked (const struct cow_set *s,
+int cow_set_add_records_locked (struct cow_engine *e, const struct cow_set *s,
                                 struct cow_entries *out)
-  COW_REQUIRES (s->engine->sets_lock);
+  COW_REQUIRES (e->sets_lock);
 /* cow_store_hooks.checkpoint */
 int cow_engine_checkpoint (void *opaque, bool first,
                            struct cow_entries *entries);

@@ -62,7 +62,7 @@ submit_locked (struct cow_set *s, bool undecided, struct cow_entries *entries,
     return rc;
   s->undecided = undecided;
   s->number = e->last_number + 1;
-  if (cow_set_add_records_locked (s, entries) < 0)
+  if (cow_set_add_records_locked (e, s, entries) < 0)
     return cow_error_set (err, -ENOMEM, "no memory for the set's record");
   cow_catalogue_enter_locked (e, s);
   s->recording = COW_RECORD_SUBMITTED;
@@ -211,7 +211,7 @@ commit_undecided (struct cow_set *s)
   }
   s->undecided = false;
   s->recording = COW_RECORD_SUBMITTED;
-  rc = cow_set_add_records_locked (s, &entries);
+  rc = cow_set_add_records_locked (e, s, &entries);
   cow_mutex_unlock (&e->sets_lock);
   if (rc == 0)
     rc = cow_store_append (e->store, &entries,

@@ -45,8 +45,10 @@ end_of (const struct cow_snapshot *snap)
 }
 
 void
-cow_set_to_record_locked (const struct cow_set *s, struct cow_set_record *out)
+cow_set_to_record_locked (struct cow_engine *e, const struct cow_set *s,
+                          struct cow_set_record *out)
 {
+  assert (s->engine == e);
   *out = (struct cow_set_record) {
     .id = s->id,
     .number = s->number,
@@ -93,18 +95,17 @@ add_volume_locked (struct cow_engine *e, struct cow_slot_of_volume *slot,
 }
 
 int
-cow_set_add_records_locked (const struct cow_set *s, struct cow_entries *out)
+cow_set_add_records_locked (struct cow_engine *e, const struct cow_set *s,
+                            struct cow_entries *out)
 {
   struct cow_set_record r;
   int rc = 0;
 
   for (unsigned i = 0; rc == 0 && i < s->members; i++)
-    rc = add_volume_locked (s->engine,
-                            cow_engine_slot (s->engine, s->member[i].volume),
-                            out);
+    rc = add_volume_locked (e, cow_engine_slot (e, s->member[i].volume), out);
   if (rc < 0)
     return rc;
-  cow_set_to_record_locked (s, &r);
+  cow_set_to_record_locked (e, s, &r);
   return cow_record_add_set (out, &r);
 }
 
@@ -121,6 +122,7 @@ add_volumes_locked (struct cow_engine *e, struct cow_entries *out)
 static int
 add_sets_locked (struct cow_engine *e, struct cow_checkpoint *at,
                  struct cow_entries *out)
+  COW_REQUIRES (e->sets_lock)
 {
   for (const struct cow_set *s = e->newest; s != NULL; s = s->older) {
     struct cow_set_record r;
@@ -130,7 +132,7 @@ add_sets_locked (struct cow_engine *e, struct cow_checkpoint *at,
     if (out->used >= COW_CHECKPOINT_BYTES)
       return 1;
     at->below = s->number;
-    cow_set_to_record_locked (s, &r);
+    cow_set_to_record_locked (e, s, &r);
     if (!is_gone (&r) && cow_record_add_set (out, &r) < 0)
       return -ENOMEM;
   }

@@ -491,6 +491,7 @@ fill_records (struct cow_store *s, const struct cow_piece *piece,
 static void
 count_filled_locked (struct cow_store *s, const struct cow_piece *piece,
                      unsigned used)
+  COW_REQUIRES (s->lock)
 {
   struct buffer *b = &s->buffer[piece->buffer];
   struct segment *g = &s->segment[segment_of (piece->place)];
