@@ -220,12 +220,14 @@ static int
 add_zeroes (struct cow_engine *e, struct cow_checkpoint *at,
             struct cow_entries *out)
 {
-  struct zero_runs *z = calloc (1, sizeof *z);
+  struct zero_runs *z = malloc (sizeof *z);
   int rc, more = 0;
   void *body;
 
   if (z == NULL)
     return -ENOMEM;
+  z->head = (struct disk_list) { .count = to_le32 (0) };
+  z->count = 0;
   rc = walk_zeroes (e, at, z);
   if (z->count > 0) {
     const size_t bytes = sizeof z->head + z->count * sizeof z->run[0];

@@ -56,7 +56,7 @@ cow_log_init (struct cow_store *s)
     g->block_room = s->ring_segments * s->capacity;
     g->zero_room = ZERO_RUNS_MAX;
     g->blocks = calloc (g->block_room, sizeof *g->blocks);
-    g->zeroes = calloc (g->zero_room, sizeof *g->zeroes);
+    g->zeroes = malloc (g->zero_room * sizeof *g->zeroes);
     if (g->blocks == NULL || g->zeroes == NULL)
       return -ENOMEM;
   }

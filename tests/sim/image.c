@@ -1,5 +1,8 @@
-/* image.c - a sparse array of bytes: a tree of pointers, four levels of 512.
+/* image.c - a sparse array of bytes: a tree of pointers, of nodes of 64.
  * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A tree has as many levels as what was written needs: most are small, and
+ * copied by the million.
  *
  * Nodes and chunks are shared between copies, and counted; who changes one
  * that is shared makes it his own first.
@@ -13,11 +16,11 @@
 #include "base/bits.h"
 #include "sim/image.h"
 
-#define LEVELS 4
-#define FAN_BITS 9
+#define LEVELS_MAX 6
+#define FAN_BITS 6
 #define FAN (1 << FAN_BITS)
 #define CHUNK_BITS 12
-#define BYTES_MAX (UINT64_C (1) << (CHUNK_BITS + LEVELS * FAN_BITS))
+#define BYTES_MAX (UINT64_C (1) << (CHUNK_BITS + LEVELS_MAX * FAN_BITS))
 
 /* Nodes and chunks begin with it. */
 struct shared {
@@ -92,20 +95,44 @@ own_node (void **p, unsigned level)
   *p = mine;
 }
 
-/* The slot of a chunk.  To change it (own), or to look: NULL then if a node
- * above it is missing.
- */
-static struct chunk **
-slot_of (void **root, uint64_t chunk, bool own)
+static bool
+is_beyond (const struct sim_image *im, uint64_t chunk)
 {
-  void **p = root;
+  return chunk >> (im->levels * FAN_BITS) != 0 || im->levels == 0;
+}
+
+/* The slot of a chunk, to look: NULL if a node above it is missing. */
+static struct chunk **
+slot_of (const struct sim_image *im, uint64_t chunk)
+{
+  struct node *n = im->root;
+
+  if (is_beyond (im, chunk))
+    return NULL;
+  for (unsigned level = im->levels; n != NULL && --level > 0;)
+    n = n->slot[index_at (chunk, level)];
+  return n ? (struct chunk **) &n->slot[index_at (chunk, 0)] : NULL;
+}
+
+/* The slot of a chunk, to change it. */
+static struct chunk **
+own_slot (struct sim_image *im, uint64_t chunk)
+{
+  void **p = &im->root;
 
   assert (chunk < BYTES_MAX >> CHUNK_BITS);
-  for (unsigned level = LEVELS; level-- > 0;) {
-    if (own)
-      own_node (p, level + 1);
-    else if (*p == NULL)
-      return NULL;
+  while (is_beyond (im, chunk)) {
+    void *below = im->root;
+
+    im->root = NULL;
+    if (below != NULL) {
+      own_node (&im->root, im->levels + 1);
+      ((struct node *) im->root)->slot[0] = below;
+    }
+    im->levels++;
+  }
+  for (unsigned level = im->levels; level-- > 0;) {
+    own_node (p, level + 1);
     p = &((struct node *) *p)->slot[index_at (chunk, level)];
   }
   return (struct chunk **) p;
@@ -114,10 +141,24 @@ slot_of (void **root, uint64_t chunk, bool own)
 static const struct chunk *
 chunk_at (const struct sim_image *im, uint64_t chunk)
 {
-  void *root = im->root;
-  struct chunk **slot = slot_of (&root, chunk, false);
+  struct chunk **slot = slot_of (im, chunk);
 
   return slot ? *slot : NULL;
+}
+
+/* How many slots, of n at most, lie side by side from that of a chunk on. */
+static size_t
+side_by_side (uint64_t chunk, uint64_t n)
+{
+  return (size_t) COW_MIN (n, FAN - (chunk & (FAN - 1)));
+}
+
+static uint64_t
+chunks_of (uint64_t offset, uint64_t len)
+{
+  return len == 0 ? 0
+                  : ((offset + len - 1) >> CHUNK_BITS) - (offset >> CHUNK_BITS)
+                      + 1;
 }
 
 /* The piece of [offset, offset+len) that lies in one chunk. */
@@ -135,9 +176,9 @@ piece (uint64_t offset, uint64_t len)
 static uint64_t
 next_known (const struct sim_image *im, uint64_t chunk, uint64_t limit)
 {
-  while (chunk < limit) {
+  while (chunk < limit && !is_beyond (im, chunk)) {
     const struct node *n = im->root;
-    unsigned level = LEVELS;
+    unsigned level = im->levels;
 
     while (n && --level > 0)
       n = n->slot[index_at (chunk, level)];
@@ -196,7 +237,7 @@ sim_image_write (struct sim_image *im, uint64_t offset, const void *buf,
   while (len > 0) {
     const size_t n = piece (offset, len);
 
-    memcpy (data_chunk (im, slot_of (&im->root, offset >> CHUNK_BITS, true))
+    memcpy (data_chunk (im, own_slot (im, offset >> CHUNK_BITS))
               + offset % SIM_CHUNK_BYTES, p, n);
     p += n;
     offset += n;
@@ -236,7 +277,7 @@ blank (struct sim_image *im, uint64_t offset, uint64_t len,
       len -= skip;
       continue;
     }
-    slot = slot_of (&im->root, chunk, true);
+    slot = own_slot (im, chunk);
     if (n == SIM_CHUNK_BYTES)
       put_away (im, slot, instead);
     else if (*slot && *slot != &unwritten)
@@ -263,28 +304,33 @@ sim_image_zero (struct sim_image *im, uint64_t offset, uint64_t len)
 void
 sim_image_allocate (struct sim_image *im, uint64_t offset, uint64_t len)
 {
-  while (len > 0) {
-    const size_t n = piece (offset, len);
-    struct chunk **slot = slot_of (&im->root, offset >> CHUNK_BITS, true);
+  uint64_t chunk = offset >> CHUNK_BITS;
 
-    if (*slot == NULL)
-      put_away (im, slot, &unwritten);
-    offset += n;
-    len -= n;
+  for (uint64_t left = chunks_of (offset, len), n; left > 0; left -= n) {
+    struct chunk **slot = own_slot (im, chunk);
+
+    n = side_by_side (chunk, left);
+    for (size_t i = 0; i < n; i++)
+      if (slot[i] == NULL)
+        put_away (im, &slot[i], &unwritten);
+    chunk += n;
   }
 }
 
 uint64_t
 sim_image_missing (const struct sim_image *im, uint64_t offset, uint64_t len)
 {
-  uint64_t missing = 0;
+  uint64_t missing = 0, chunk = offset >> CHUNK_BITS;
 
-  while (len > 0) {
-    const size_t n = piece (offset, len);
+  for (uint64_t left = chunks_of (offset, len), n; left > 0; left -= n) {
+    struct chunk **slot = slot_of (im, chunk);
 
-    missing += chunk_at (im, offset >> CHUNK_BITS) == NULL;
-    offset += n;
-    len -= n;
+    n = side_by_side (chunk, left);
+    if (slot == NULL)
+      missing += n;
+    for (size_t i = 0; slot != NULL && i < n; i++)
+      missing += slot[i] == NULL;
+    chunk += n;
   }
   return missing;
 }
@@ -325,12 +371,16 @@ sim_image_next_data (const struct sim_image *im, uint64_t *offset,
   uint64_t chunk = (*offset + SIM_CHUNK_BYTES - 1) >> CHUNK_BITS;
 
   while ((chunk = next_known (im, chunk, end)) < end) {
-    if (has_data (im, chunk)) {
-      *offset = chunk << CHUNK_BITS;
-      *data = chunk_at (im, chunk)->data;
-      return true;
-    }
-    chunk++;
+    struct chunk **slot = slot_of (im, chunk);
+    const size_t n = side_by_side (chunk, end - chunk);
+
+    for (size_t i = 0; i < n; i++)
+      if (slot[i] != NULL && slot[i] != &unwritten) {
+        *offset = (chunk + i) << CHUNK_BITS;
+        *data = slot[i]->data;
+        return true;
+      }
+    chunk += n;
   }
   return false;
 }
@@ -345,6 +395,6 @@ sim_image_copy (struct sim_image *to, const struct sim_image *from)
 void
 sim_image_clear (struct sim_image *im)
 {
-  drop (im->root, LEVELS);
-  *im = (struct sim_image) { NULL, 0 };
+  drop (im->root, im->levels);
+  *im = (struct sim_image) { .root = NULL };
 }

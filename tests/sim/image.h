@@ -15,6 +15,7 @@
 
 struct sim_image {
   void *root;
+  unsigned levels;              /* of the tree; 0: there is none */
   uint64_t chunks;              /* data or unwritten */
 };
 

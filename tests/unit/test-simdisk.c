@@ -82,7 +82,7 @@ Test (simdisk, image_against_a_model)
   static bool data[CHUNKS];
   /* Far out, across nodes of the tree. */
   const uint64_t base = (UINT64_C (1) << 41) - 20 * SIM_CHUNK_BYTES;
-  struct sim_image im = { NULL, 0 }, copy;
+  struct sim_image im = { .root = NULL }, copy;
   uint64_t r = 20240601;
 
   for (unsigned step = 0; step < 20000; step++) {
@@ -141,7 +141,7 @@ Test (simdisk, copies_of_an_image_go_their_own_ways)
 {
   enum { CHUNKS = 24, SIZE = CHUNKS * SIM_CHUNK_BYTES, COPIES = 4 };
   static uint8_t model[COPIES][SIZE], buf[SIZE];
-  struct sim_image im[COPIES] = { { NULL, 0 } };
+  struct sim_image im[COPIES] = { { .root = NULL } };
   const uint64_t base = (UINT64_C (1) << 30) - 9 * SIM_CHUNK_BYTES;
   uint64_t r = 20251125;
 
