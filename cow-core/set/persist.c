@@ -149,9 +149,12 @@ struct zero_runs {
 static bool
 join (struct zero_runs *z, const struct cow_exception *x, uint32_t volume)
 {
-  struct disk_zeroes *last = &z->run[z->count - 1];
+  struct disk_zeroes *last;
 
-  if (z->count == 0 || from_le32 (last->epoch) != x->epoch
+  if (z->count == 0)
+    return false;
+  last = &z->run[z->count - 1];
+  if (from_le32 (last->epoch) != x->epoch
       || from_le32 (last->volume) != volume
       || from_le64 (last->block) + from_le32 (last->blocks) != x->block
       || from_le32 (last->blocks) == UINT32_MAX)
