@@ -50,7 +50,10 @@ cow_engine_settle_volume (struct cow_volume *v, uint64_t deadline_ns)
   return true;
 }
 
-/* A stretch of the trims that were put off. */
+/* A stretch of the trims that were put off.  True also at the end of a round
+ * during which a sweep has ended: what it freed was perhaps passed over, so that
+ * another round is due at once.
+ */
 static bool
 run_trims (struct cow_slot_of_volume *slot)
 {
@@ -69,10 +72,14 @@ run_trims (struct cow_slot_of_volume *slot)
   rc = cow_volume_run_trims (v, &slot->trim_block);
   slot->trims_missed |= rc == 1;
   slot->trimming = rc != -ENOENT;
-  /* What was passed over is looked at in another round. */
-  if (!slot->trimming && slot->trims_missed)
+  if (slot->trimming)
+    return rc == 0;
+  if (now != slot->trims_seen)
+    return true;
+  /* What was busy is looked at in another round, later. */
+  if (slot->trims_missed)
     slot->trims_seen = now - 1;
-  return rc == 0;
+  return false;
 }
 
 /* A volume whose last snapshot has gone has nothing to copy: a new epoch, with
