@@ -22,7 +22,18 @@ strace -f -y -xx -s 16 -o "$tmp/trace" \
 import re
 import sys
 
-lines = [line.split(None, 1) for line in open(sys.argv[1])]
+# A call that another thread's line has broken in two is one again, where it
+# began.
+lines, begun = [], {}
+for pid, call in (line.split(None, 1) for line in open(sys.argv[1])):
+    resumed = re.match(r"<\.\.\. \w+ resumed>", call)
+    if resumed and pid in begun:
+        begun.pop(pid)[1] += call[resumed.end():]
+        continue
+    lines.append([pid, call])
+    if call.endswith("<unfinished ...>\n"):
+        lines[-1][1] = call[:-len("<unfinished ...>\n")]
+        begun[pid] = lines[-1]
 # The threads of the requester: what its first process has cloned as such.
 ours = {lines[0][0]}
 for pid, call in lines:
