@@ -5,7 +5,7 @@
 . "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
 
 ops=600
-[ -z "$sanitizers" ] || ops=200
+[ -z "$sanitizers" ] || ops=80
 while read -r args; do
   # shellcheck disable=SC2086
   "$tests_builddir/consistency/model" --ops $ops --dir "$tmp" $args
