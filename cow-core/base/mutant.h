@@ -31,7 +31,7 @@
   X (ack_before_sync, "a writer goes on before its batch was synced")   \
   X (short_write, "the last block of a run is not written")             \
   X (freed_at_once, "a segment is reused before FREED is durable")      \
-  X (freed_under_readers, "a segment is reused while it is read")       \
+  X (sweeps_too_much, "a sweep frees what only an older set needs")     \
   X (torn_batch, "replay does not look at the blocks of a batch")       \
   X (torn_record, "replay does not look at checksums of records")       \
   X (any_generation, "replay takes records of other laps, in any order") \

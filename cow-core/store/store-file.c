@@ -128,8 +128,7 @@ empty_limbo (struct cow_store *s)
     uint32_t n = *link;
     struct segment *g = &s->segment[n];
 
-    if (cow_slots_below (s->readers, g->limbo_turn + 1)
-        && !COW_MUTANT (freed_under_readers)) {
+    if (cow_slots_below (s->readers, g->limbo_turn + 1)) {
       link = &g->next;
       continue;
     }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "volume/volume.h"
 
 int
@@ -165,6 +166,11 @@ serves (void *opaque, uint32_t predecessor, uint32_t epoch)
 {
   struct cow_volume *v = opaque;
 
+  if (COW_MUTANT (sweeps_too_much)) {
+    uint32_t newest = cow_volume_live_max (v, UINT32_MAX);
+
+    return predecessor < newest && newest <= epoch;
+  }
   return cow_volume_live_max (v, epoch) > predecessor;
 }
 

@@ -283,13 +283,15 @@ client_make_set (unsigned members, bool persistent, unsigned stop_before)
   }
   run.making = set;
   rc = take_instant (set, s, stop_before);
+  run.finishing = rc == 0;
   if (rc == 0)
     rc = finish (set, s);
-  run.making = NULL;
-  while (run.cancelling)
-    cow_sleep_ns (1000);
   if (rc < 0)
     order_ended (s);
+  run.making = NULL;
+  run.finishing = false;
+  while (run.cancelling)
+    cow_sleep_ns (1000);
   cow_set_put (set);
   if (rc < 0)
     return NULL;
@@ -356,7 +358,7 @@ writer (void *opaque)
   for (unsigned i = 0; i < run.f->operations; i++) {
     const unsigned v = (unsigned) fibres_draw (run.f->volumes);
 
-    if (fibres_draw (10) == 0)
+    if (fibres_draw (run.f->flushes ? 3 : 10) == 0)
       client_flush (v);
     else
       change_something (v);
@@ -420,14 +422,18 @@ reader (void *opaque)
   leave ();
 }
 
-/* Aborts the set that is being made, at some moment. */
+/* Aborts the set that is being made, at some moment, or soon after its record
+ * may be on its way.
+ */
 static void
 canceller (void *opaque)
 {
   (void) opaque;
   while (!run.done && run.at_work > 1) {
-    cow_sleep_ns (1 + fibres_draw (200000));
-    if (run.making == NULL || fibres_draw (3) > 0)
+    const bool late = fibres_draw (2);
+
+    cow_sleep_ns (1 + fibres_draw (late ? 4000 : 200000));
+    if (run.making == NULL || (late ? !run.finishing : fibres_draw (3) > 0))
       continue;
     run.cancelling = true;
     (void) cow_set_abort (run.making);

@@ -255,10 +255,13 @@ note_failure (const struct sim_step *step)
 static void
 observe (void *opaque, struct sim_disk *d, const struct sim_step *step)
 {
+  const bool stayed = fibres_stay (true);
+
   if (step->after && step->result < 0)
     note_failure (step);
   order_step (d, step);
   watch_step (opaque, d, step);
+  fibres_stay (stayed);
 }
 
 static void
@@ -276,25 +279,37 @@ stepper (void *opaque)
     cow_engine_step (run.engine, cow_now_ns () + 10 * COW_NS_PER_MS);
 }
 
+/* After a failed sync what the cache holds never becomes stable, and who opens
+ * the file next is not told: no engine could live on with that.
+ */
+static bool
+can_go_on (const struct state *s)
+{
+  return s->kind != CRASH_KILL
+         || (!run.origin_failed[0] && !run.origin_failed[1]
+             && !run.store_failed);
+}
+
 static void
 judge_all (struct state **keep, struct state *all)
 {
-  unsigned count = 0, chosen;
+  unsigned count = 0, chosen, i = 0;
   uint64_t lot = run.seed;
   bool are_there[SETS_MAX];
 
   for (const struct state *s = all; s != NULL; s = s->next)
-    count++;
+    count += can_go_on (s);
   chosen = keep && count > 0 ? (unsigned) sim_random_below (&lot, count)
                              : count;
-  for (unsigned i = 0; all != NULL; i++) {
+  while (all != NULL) {
     struct state *s = all, copy = *s;
+    const bool stays = can_go_on (s) && i++ == chosen;
 
     all = s->next;
-    if (i == chosen)
+    if (stays)
       copy.disk = sim_disk_clone (s->disk);
     check_state (s, 0, are_there);
-    if (i == chosen) {
+    if (stays) {
       *keep = malloc (sizeof copy);
       if (*keep == NULL)
         abort ();
@@ -322,6 +337,7 @@ run_life (const struct crash_features *f, uint64_t seed, unsigned life,
   struct state *states = NULL;
   struct watch watch = {
     .seed = seed + life, .draws = f->draws, .kind = CRASH_KILL, .last = &states,
+    .steps_max = f->crash_one_in,
   };
   struct cow_error err = COW_ERROR_INIT;
   int rc;

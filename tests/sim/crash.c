@@ -6,6 +6,9 @@
  *   crash --exhaustive [--length N] [--first N] [--runs N]
  *       two volumes of four blocks with a snapshot; one client, every sequence
  *       of N operations
+ *   crash --crowd [--seed N] [--runs N] [--lives N]
+ *       the same with many clients on few blocks, and few crashes: what goes
+ *       wrong between them is found by many runs
  *   crash --random [--seed N] [--runs N] [--lives N]
  *       what a run is like, and what happens in it, is drawn; after a crash
  *       life goes on
@@ -40,11 +43,12 @@
 #define BLOCK 4096u
 /* Of a run without arguments: states, and how long chance has at least. */
 #define SOME_STATES 200000u
-#define SOME_SECONDS 50u
+#define SOME_SECONDS 30u
+#define CROWD_SECONDS 20u
 
 static struct {
   const char *program;
-  bool exhaustive, random;
+  bool exhaustive, random, crowded;
   unsigned length;
   uint64_t first, runs, seconds, states, lives;
   bool states_too;              /* over when both are reached */
@@ -284,71 +288,6 @@ run_exhaustive (unsigned length)
 
 /* --------------------------------------------------------- runs by chance */
 
-static void draw_fault (uint64_t *r, struct crash_features *f);
-
-static void
-draw_features (uint64_t seed, struct crash_features *f)
-{
-  static const uint32_t blocks[] = { 4096, 4096, 4096, 16384, 65536 };
-  static const uint32_t directs[] = { 0, 0, 512, 4096 };
-  uint64_t r = seed, segment;
-
-  *f = (struct crash_features) {
-    .volumes = 1 + (unsigned) sim_random_below (&r, VOLUMES_MAX),
-    .block_bytes = blocks[sim_random_below (&r, COW_ARRAY_SIZE (blocks))],
-    .unit_bytes = sim_random_below (&r, 4) ? 512 : 128,
-    .direct = directs[sim_random_below (&r, COW_ARRAY_SIZE (directs))],
-    .ring_segments = 2 + (unsigned) sim_random_below (&r, 2),
-    .persistent = sim_random_below (&r, 4) > 0,
-    .segment_blocks = 1 + (unsigned) sim_random_below (&r, 12),
-    .journal_bytes = (20 + sim_random_below (&r, 12)) << 12,
-    .holes = sim_random_below (&r, 2),
-    .trims = sim_random_below (&r, 2),
-    .zeroes = sim_random_below (&r, 2),
-    .clients = 1 + (unsigned) sim_random_below (&r, 3),
-    .operations = 4 + (unsigned) sim_random_below (&r, 12),
-    .reader = sim_random_below (&r, 2),
-    .canceller = sim_random_below (&r, 4) == 0,
-    .undecided = sim_random_below (&r, 3) == 0,
-    .slow = sim_random_below (&r, 2),
-    .draws = 2,
-  };
-  for (unsigned v = 0; v < f->volumes; v++) {
-    const uint64_t most = f->block_bytes > 16384 ? 3 : 12;
-    const uint64_t size =
-      (1 + sim_random_below (&r, most)) * f->block_bytes;
-    const uint64_t less =
-      sim_random_below (&r, 2) ? 0 : sim_random_below (&r, 8);
-
-    f->size_bytes[v] = size - less * f->unit_bytes;
-  }
-  /* One in four has a store that runs full. */
-  segment = 8192 + (uint64_t) f->segment_blocks * f->block_bytes;
-  f->runs_full = sim_random_below (&r, 4) == 0;
-  f->store_limit_bytes =
-    segment * (f->runs_full ? 2 + sim_random_below (&r, 4) : 256);
-  draw_fault (&r, f);
-}
-
-/* One run in four has something that fails, once or for good. */
-static void
-draw_fault (uint64_t *r, struct crash_features *f)
-{
-  static const unsigned ops[] = { SIM_SYNC, SIM_SYNC, SIM_WRITE };
-  static const char *const files[] = { "d0", "d1" };
-
-  if (sim_random_below (r, 4) > 0)
-    return;
-  f->fault = (struct sim_fault) {
-    .ops = ops[sim_random_below (r, COW_ARRAY_SIZE (ops))],
-    .file = files[sim_random_below (r, f->volumes)],
-    .skip = sim_random_below (r, 12),
-    .times = sim_random_below (r, 2),
-    .error = -EIO,
-    .partial = sim_random_below (r, 2),
-  };
-}
-
 static void
 run_random (uint64_t seed)
 {
@@ -356,9 +295,9 @@ run_random (uint64_t seed)
   struct state *left = NULL;
 
   snprintf (d.repeat, sizeof d.repeat,
-            "%s --random --seed %" PRIu64 " --runs 1 --lives %" PRIu64,
-            d.program, seed, d.lives);
-  draw_features (seed, &f);
+            "%s --%s --seed %" PRIu64 " --runs 1 --lives %" PRIu64,
+            d.program, d.crowded ? "crowd" : "random", seed, d.lives);
+  (d.crowded ? draw_crowd : draw_features) (seed, &f);
   model_begin (&f);
   for (uint64_t life = 0; life < d.lives; life++) {
     struct sim_disk *disk = left ? left->disk : NULL;
@@ -394,7 +333,7 @@ work (void)
   if (d.exhaustive)
     run_exhaustive (d.length);
   for (uint64_t n = 0;
-       d.random && (d.runs == 0 || n < d.runs) && !is_over (); n++)
+       (d.random || d.crowded) && (d.runs == 0 || n < d.runs) && !is_over (); n++)
     if (is_mine (n))
       run_random (d.first + n);
 }
@@ -463,7 +402,7 @@ work_and_report (const char *what)
 #endif
 
 /* A share of everything, within the time that a test has: every operation and
- * every pair of them, then chance.  A slow machine takes longer; a sanitizer's
+ * every pair of them, crowds, chance.  A slow machine takes longer; a sanitizer's
  * program does less.
  */
 static bool
@@ -481,12 +420,17 @@ do_some (void)
   right = right && work_and_report ("every pair of operations");
   distinct += stats.distinct;
   d.exhaustive = false;
-  d.random = true;
   d.first = 1;
+  printf ("seed %" PRIu64 "\n", d.first);
+  d.crowded = true;
+  d.seconds = CROWD_SECONDS;
+  right = right && work_and_report ("crowds");
+  distinct += stats.distinct;
+  d.crowded = false;
+  d.random = true;
   d.seconds = SANITIZED ? 20 : SOME_SECONDS;
   d.states_too = !SANITIZED;
   d.states = distinct < SOME_STATES ? SOME_STATES - distinct : 0;
-  printf ("seed %" PRIu64 "\n", d.first);
   right = right && work_and_report ("by chance");
   distinct += stats.distinct;
   printf ("together: %" PRIu64 " distinct states\n", distinct);
@@ -496,6 +440,7 @@ do_some (void)
 static const struct option options[] = {
   { "exhaustive", no_argument, NULL, 'e' },
   { "random", no_argument, NULL, 'r' },
+  { "crowd", no_argument, NULL, 'c' },
   { "length", required_argument, NULL, 'l' },
   { "first", required_argument, NULL, 'f' },
   { "seed", required_argument, NULL, 'f' },
@@ -520,6 +465,7 @@ main (int argc, char *argv[])
     switch (c) {
     case 'e': d.exhaustive = true; break;
     case 'r': d.random = true; break;
+    case 'c': d.crowded = true; break;
     case 'l': d.length = (unsigned) strtoul (optarg, NULL, 0); break;
     case 'f': d.first = strtoull (optarg, NULL, 0); break;
     case 'n': d.runs = strtoull (optarg, NULL, 0); break;
@@ -543,9 +489,12 @@ main (int argc, char *argv[])
     d.jobs = 1;
   if (d.jobs == 0)
     d.jobs = 1;
-  if (!d.exhaustive && !d.random)
+  if (!d.exhaustive && !d.random && !d.crowded)
     return do_some () ? 0 : 1;
   printf ("seed %" PRIu64 "\n", d.first);
-  return work_and_report (d.exhaustive ? "every sequence" : "by chance") ? 0
-                                                                       : 1;
+  return work_and_report (d.exhaustive ? "every sequence"
+                          : d.crowded  ? "crowds"
+                                       : "by chance")
+           ? 0
+           : 1;
 }

@@ -14,8 +14,8 @@
  *   nothing leaks    without sets there is nothing in map and store
  *   recovery         may crash, again and again, and changes nothing of this
  *
- * Files: crash.c (what runs there are), crash-model.c (what is known),
- * crash-run.c (a run, its states), crash-clients.c (the fibres), crash-check.c
+ * Files: crash.c (what runs there are), crash-draw.c (what those by chance are
+ * like), crash-model.c (what is known), crash-run.c (a run, its states), crash-clients.c (the fibres), crash-check.c
  * (the verdict on a state), crash-order.c (the order at the seam).
  *
  * Times are the model's: a counter that grows with each event.
@@ -58,10 +58,16 @@ struct crash_features {
   bool canceller;               /* aborts sets while they are made */
   bool undecided;               /* sets may wait for a decision */
   bool slow;                    /* I/O takes simulated time */
+  bool flushes;                 /* often */
   struct sim_fault fault;       /* ops 0: none */
   unsigned draws;               /* crash states at each I/O, besides the
                                  * extreme ones */
+  unsigned crash_one_in;        /* 0: at each I/O; else at so many */
 };
+
+/* Of a seed. */
+void draw_features (uint64_t seed, struct crash_features *f);
+void draw_crowd (uint64_t seed, struct crash_features *f);
 
 /* ------------------------------------------------------------------- model */
 
@@ -164,6 +170,7 @@ extern struct run {
   bool origin_failed[VOLUMES_MAX]; /* an I/O of its */
   bool store_failed;
   struct cow_set *making;       /* by the maker, for the canceller */
+  bool finishing;               /* it is being finished */
   bool cancelling;
   struct state *states, **last;
 } run;

@@ -68,6 +68,7 @@ static struct {
   uint8_t current;
   bool begun;
   bool reporting;               /* a resumed fibre only says where it is */
+  bool stays;                   /* the current one, at steps */
   enum fibres_verdict verdict;
 
   uint64_t now_ns, steps, steps_max;
@@ -350,7 +351,7 @@ sim_self (void)
 static void
 sim_step (void)
 {
-  if (sim.current != 0)
+  if (sim.current != 0 && !sim.stays)
     reschedule ();
 }
 
@@ -381,6 +382,7 @@ static bool
 sim_park (const unsigned *turn, unsigned seen, uint64_t deadline_ns)
 {
   struct fibre *f = &sim.fibre[sim.current];
+  bool stays;
 
   if (sim.current == 0)
     return park_outside (turn, seen, deadline_ns);
@@ -388,7 +390,9 @@ sim_park (const unsigned *turn, unsigned seen, uint64_t deadline_ns)
   f->seen = seen;
   f->deadline_ns = deadline_ns;
   f->state = PARKED;
+  stays = fibres_stay (false);
   reschedule ();
+  sim.stays = stays;
   f->state = READY;
   return *turn != seen;
 }
@@ -442,6 +446,7 @@ fibres_begin_by (const struct fibres_options *options, fibres_chooser chooser,
   sim.chooser = chooser;
   sim.describe = describe;
   sim.current = 0;
+  sim.stays = false;
   sim_sanitizers_init ();
   sim_stack_main (&sim.fibre[0].stack);
   sigaction (SIGABRT, &act, &sim.old_abort);
@@ -533,6 +538,15 @@ fibres_end (void)
   sigaction (SIGABRT, &sim.old_abort, NULL);
   cow_sim = NULL;
   sim.begun = false;
+}
+
+bool
+fibres_stay (bool on)
+{
+  const bool was = sim.stays;
+
+  sim.stays = on;
+  return was;
 }
 
 bool

@@ -66,6 +66,11 @@ void fibres_stop (void);
 /* Give cow_sim back; fibres that have not ended are forgotten. */
 void fibres_end (void);
 
+/* While it is on nobody else runs at a step, so that an observer sees one moment;
+ * only where the fibre has to wait.  Returns what it was.
+ */
+bool fibres_stay (bool on);
+
 /* Whether a simulation is going on, and a fibre is running. */
 bool fibres_inside (void);
 

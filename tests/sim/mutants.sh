@@ -16,9 +16,10 @@ list=$here/../../cow-core/base/mutant.h
 # From quick to thorough.
 tries=(
   "crash --exhaustive --length 1"
+  "crash --crowd --seed 1 --runs 1000"
   "crash --random --seed 1 --runs 40"
-  "crash --exhaustive --length 2 --seconds 60"
-  "crash --random --seed 1 --runs 1000 --seconds 120"
+  "crash --exhaustive --length 2"
+  "crash --crowd --seed 1001 --runs 100000 --seconds 120"
 )
 
 # what NAME: its line in the list.
