@@ -17,6 +17,11 @@
 
 /* Regions that are passed over in one go when they are empty. */
 #define EMPTY_REGIONS 4096u
+/* What a writer waits for room that is on its way: after each set that ended,
+ * and in all.
+ */
+#define ROOM_NS (20 * COW_NS_PER_MS)
+#define PATIENCE_NS (5 * ROOM_NS)
 
 void
 cow_engine_swept (void *opaque, struct cow_volume *v)
@@ -293,6 +298,36 @@ sweeps_pending (struct cow_engine *e)
   return false;
 }
 
+/* The store or the map is full: the oldest sets go, as many as have to until
+ * there is room.  What an earlier writer in the same need has freed is used
+ * first.  Room that is on its way, because a segment is still being read, say,
+ * is waited for, but a writer does not wait for readers: for so long after
+ * each set, and for no more than PATIENCE_NS in all.  False: no set is left,
+ * or its end makes no room in time.
+ */
+static bool
+make_room (struct cow_engine *e, int code, uint64_t deadline_ns)
+{
+  bool pending = sweeps_pending (e);
+  struct cow_store_status store;
+  uint64_t patient_until_ns = cow_now_ns () + PATIENCE_NS, until_ns;
+
+  while (pending || evict_oldest (e)) {
+    if (!wait_sweeps (e, deadline_ns))
+      return false;
+    until_ns = COW_MIN (cow_now_ns () + ROOM_NS, patient_until_ns);
+    if (code == -ENOBUFS || cow_store_wait_room (e->store, until_ns)
+        || pending)
+      return true;
+    cow_store_status (e->store, &store);
+    if (store.failed)
+      return true;              /* the next try says so */
+    if (cow_now_ns () >= deadline_ns)
+      return false;
+  }
+  return false;
+}
+
 void
 cow_engine_relieve (void *opaque, struct cow_volume *v, int code)
 {
@@ -301,19 +336,8 @@ cow_engine_relieve (void *opaque, struct cow_volume *v, int code)
   enum cow_snapshot_end end = COW_LOST_STORE_ERROR;
 
   if (code == -ENOSPC || code == -ENOBUFS) {
-    /* What an earlier writer in the same need has freed is used first. */
-    bool pending = sweeps_pending (e);
-
-    if (pending || evict_oldest (e)) {
-      if (wait_sweeps (e, deadline_ns)
-          && (code == -ENOBUFS
-              || cow_store_wait_room (e->store, cow_now_ns ()
-                                                  + 20 * COW_NS_PER_MS)
-              || pending))
-        return;
-      if (!pending && cow_now_ns () < deadline_ns)
-        return;                 /* the next oldest, then */
-    }
+    if (make_room (e, code, deadline_ns))
+      return;
     end = COW_LOST_STORE_FULL;
   }
   else if (code == -ETIMEDOUT)

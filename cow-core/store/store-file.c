@@ -138,6 +138,7 @@ empty_limbo (struct cow_store *s)
       g->next = s->log.given_up;
       s->log.given_up = n;
       s->log.given_up_count++;
+      any = true;
       continue;
     }
     g->state = SEGMENT_FREE;

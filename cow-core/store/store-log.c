@@ -523,6 +523,7 @@ take_given_up_locked (struct cow_store *s, struct batch *batch)
     batch->freed_count++;
   }
   l->given_up_count -= batch->freed_count;
+  l->freeing = batch->freed_count;
 }
 
 /* Back on the list: the batch could not be written. */
@@ -590,6 +591,7 @@ lead_locked (struct cow_store *s, uint64_t deadline_ns)
       a->result = rc;
     a->done = true;
   }
+  l->freeing = 0;
   batch.g->appends = NULL;
   batch.g->block_count = batch.g->zero_count = 0;
   /* After a deadline the kernel may still have requests (L4). */

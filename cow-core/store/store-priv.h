@@ -114,6 +114,7 @@ struct store_log {
   unsigned gathering;           /* which of them */
   uint32_t given_up;            /* list of segments, by next */
   uint32_t given_up_count;
+  uint32_t freeing;             /* of them, by the batch that is under way */
 
   /* The leader's own. */
   struct cow_queue *queue;

@@ -591,6 +591,26 @@ cow_store_run (const struct cow_store *s, const uint64_t *places,
   return i;
 }
 
+/* Is there a segment that nobody needs, and that is not free as yet: because
+ * it is being read, written, or given up in the journal?
+ */
+static bool
+is_room_coming_locked (const struct cow_store *s)
+  COW_REQUIRES (s->lock)
+{
+  if (s->limbo_head != NO_SEGMENT || s->growing || s->log.freeing > 0)
+    return true;
+  for (unsigned i = 0; s->prepared && i < s->ring_segments; i++) {
+    const uint32_t n = s->buffer[i].segment;
+
+    if (n != NO_SEGMENT && s->segment[n].live == 0
+        && (s->segment[n].state == SEGMENT_WRITING
+            || s->segment[n].state == SEGMENT_FULL))
+      return true;
+  }
+  return false;
+}
+
 bool
 cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns)
 {
@@ -598,7 +618,8 @@ cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns)
 
   while (s->free_head == NO_SEGMENT && s->segments >= s->granted
          && s->log.given_up == NO_SEGMENT && !s->failed)
-    if (!cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
+    if (!is_room_coming_locked (s)
+        || !cow_cond_wait_until (&s->room, &s->lock, deadline_ns))
       return false;
   return !s->failed;
 }

@@ -250,7 +250,9 @@ void cow_store_wake (struct cow_store *s);
  */
 bool cow_store_give_back (struct cow_store *s);
 
-/* Wait for room to come free, until deadline_ns: false if none came. */
+/* Wait for room to come free, until deadline_ns: false if none came, at once if
+ * none is on its way.
+ */
 bool cow_store_wait_room (struct cow_store *s, uint64_t deadline_ns);
 
 struct cow_store_status {

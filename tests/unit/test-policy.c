@@ -124,6 +124,42 @@ Test (policy, a_full_store_costs_the_only_set_and_the_next_one_is_kept)
   end ();
 }
 
+#define MANY 12u
+
+/* Sets that have a block each in the same segments: the end of one alone makes
+ * no room.
+ */
+static void
+overfill_with_many_small (void)
+{
+  struct served_set set[MANY];
+  uint64_t began_ns, took_ns;
+
+  for (unsigned i = 0; i < MANY; i++) {
+    assert (served_set (&set[i], 3) == 0);
+    assert (served_write (0, i * BLOCK, BLOCK, 1, 0) == 0);
+    assert (served_write (1, i * BLOCK, BLOCK, 1, 0) == 0);
+  }
+  assert (write_segments (0, 1, 1, 1) == 0);
+  assert (write_segments (1, 1, 1, 1) == 0);
+  began_ns = cow_now_ns ();
+  assert (write_segments (0, 2, 2, 1) == 0);
+  took_ns = cow_now_ns () - began_ns;
+  for (unsigned i = 0; i + 1 < MANY; i++)
+    assert (served_ended (&set[i], 0) == COW_LOST_STORE_FULL);
+  cr_expect (took_ns < 25 * MS, "waited for %llu us",
+             (unsigned long long) took_ns / 1000);
+  for (unsigned i = 0; i < MANY; i++)
+    served_set_forget (&set[i]);
+}
+
+Test (policy, sets_that_make_room_only_together_are_not_waited_for_in_turn)
+{
+  begin (2, 3, false);
+  served_run (overfill_with_many_small);
+  end ();
+}
+
 static void
 overfill_at_once (void)
 {
