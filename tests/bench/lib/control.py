@@ -18,6 +18,7 @@ _SLOT = 1 << 20
 _SEED = 0x636f77736574
 _HEADER = '<8sIIQ16sIIIIQ'
 _BACKUP = 0            # VSS_CTX_BACKUP: goes with its session
+_APP_ROLLBACK = 9      # VSS_CTX_APP_ROLLBACK: stays
 
 _xxhash = ctypes.CDLL('libxxhash.so.0')
 _xxhash.XXH3_64bits_withSeed.restype = ctypes.c_uint64
@@ -75,9 +76,9 @@ class Control:
             raise ControlError('an answer with a bad checksum')
         return head, body
 
-    def create(self, volumes, label=None):
+    def create(self, volumes, label=None, persistent=False):
         """A set of these volumes.  Answers its id and the seconds of each
-        step."""
+        step.  A persistent one needs a store with a name."""
         set_id = str(uuid.uuid4())
         times = {}
 
@@ -88,7 +89,8 @@ class Control:
             return answer
 
         more = {'label': label} if label else {}
-        step('start', context=_BACKUP, auto_release=True, **more)
+        step('start', context=_APP_ROLLBACK if persistent else _BACKUP,
+             auto_release=not persistent, **more)
         for v in volumes:
             step('add', volume=v, snapshot=str(uuid.uuid4()))
         step('prepare')

@@ -18,12 +18,19 @@ class Job:
     another part of the cache's life than the slower one."""
 
     def __init__(self, name, rw, bs, depth, ios=None, once=False, spread=None,
-                 cap=20):
+                 cap=20, connections=1, flush=None):
         self.name, self.rw, self.bs, self.depth = name, rw, bs, depth
         self.ios, self.once, self.spread, self.cap = ios, once, spread, cap
+        # Depth and requests are those of all connections together, each of
+        # which has a part of the image to itself.
+        self.connections, self.flush = connections, flush
 
     def describe(self):
         text = f'{self.rw} {self.bs >> 10}k depth {self.depth}'
+        if self.connections > 1:
+            text += f' over {self.connections} connections'
+        if self.flush:
+            text += f', a flush every {self.flush}'
         if self.ios:
             text += f', {self.ios} requests'
         if self.spread:
@@ -34,16 +41,22 @@ class Job:
 def fio_args(uri, job, size, seed, extra=()):
     # In a thread: a job that is a process leaves the group of its parent, and
     # would outlive it, or not stop with it.
+    n = job.connections
     args = ['fio', f'--name={job.name}', '--thread', '--ioengine=nbd',
             f'--uri={uri}',
-            f'--rw={job.rw}', f'--bs={job.bs}', f'--iodepth={job.depth}',
+            f'--rw={job.rw}', f'--bs={job.bs}', f'--iodepth={job.depth // n}',
             # With randrepeat, fio's default, the seed is not looked at.
-            f'--size={size}', '--randrepeat=0', f'--randseed={seed}',
+            f'--size={size // n}', '--randrepeat=0', f'--randseed={seed}',
             '--norandommap=0',
             '--clat_percentiles=1', f'--percentile_list={PERCENTILES}',
             '--output-format=json']
+    if n > 1:
+        args += [f'--numjobs={n}', f'--offset_increment={size // n}',
+                 '--group_reporting']
     if job.ios:
-        args.append(f'--number_ios={job.ios}')
+        args.append(f'--number_ios={job.ios // n}')
+    if job.flush:
+        args.append(f'--fsync={job.flush}')
     if job.cap:
         args.append(f'--runtime={job.cap}')
     return args + list(extra)

@@ -1,6 +1,6 @@
 # rows - the comparisons by name: what is measured in each row.
 #
-# Rows a to f, h, i and n are comparisons of rates; g and j to m, in special.py,
+# Rows a to f, h, i, n and o are comparisons of rates; g and j to m, in special.py,
 # look at something else.
 #
 # SPDX-License-Identifier: BSD-3-Clause
@@ -31,11 +31,17 @@ TITLES = {
     'l': 'memory',
     'm': 'a slow or stopped reader of the snapshot, and the writers',
     'n': 'plain system calls against io_uring',
+    'o': 'first touch under a persistent set, random 4 KiB, against '
+         'nbdkit-file without a snapshot',
 }
 
 
 def snapshot(run):
     run.create()
+
+
+def persistent(run):
+    run.create(persistent=True)
 
 
 def preserved(run):
@@ -186,11 +192,27 @@ class Rows:
                     for state in states]
         return out
 
+    def o(self):
+        """Each touch waits until the old data is durable."""
+        c = Contestant('cowset, persistent', 'cowset', arm=persistent,
+                       store=True)
+        jobs = [
+            (Job('randwrite-16', 'randwrite', 4 * KIB, 16, self.deep), 0.30),
+            (Job('randwrite-64-over-4', 'randwrite', 4 * KIB, 64, self.deep,
+                 connections=4), 0.50),
+            (Job('randwrite-16-flushed', 'randwrite', 4 * KIB, 16,
+                 self.shallow, flush=32), 0.60),
+        ]
+        return [Comparison('o', j, s, c, self.file, target=t,
+                           check=checker(4 * KIB))
+                for s in self.states if s in ('cold', 'touched')
+                for j, t in jobs]
+
     def comparisons(self, row):
         return getattr(self, row)()
 
 
-PAIRED = 'abcdefhin'
+PAIRED = 'abcdefhino'
 QUICK = 'abcdei'
 QUICK_STATES = ['touched']
 assert set(QUICK_STATES) <= set(STATES)

@@ -118,9 +118,10 @@ class Run:
             self._control = self.server.control()
         return self._control
 
-    def create(self, volumes=('disk',), count=1):
+    def create(self, volumes=('disk',), count=1, persistent=False):
         for _ in range(count):
-            set_id, times = self.control.create(volumes)
+            set_id, times = self.control.create(volumes,
+                                                persistent=persistent)
             self.sets.append(set_id)
             self.times.append(times)
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,10 +134,17 @@ class Servers:
                            sock)
 
     def _cowset(self, image, volumes=None, io='auto', cache='writeback',
-                limit='16G', parameters=()):
-        """VOLUMES is {name: path}; by itself, the image is "disk"."""
+                limit='16G', store=False, parameters=()):
+        """VOLUMES is {name: path}; by itself, the image is "disk".  STORE: a
+        store with a name, made anew."""
         sock = self._socket()
         volumes = volumes or {'disk': image}
+        if store:
+            path = os.path.join(self.work, 'store')
+            shutil.rmtree(path, ignore_errors=True)
+            os.mkdir(path)
+            # It would be another store's origin, as far as its mark says.
+            parameters = [f'store={path}', 'force-origin=true', *parameters]
         argv = self._nbdkit(sock, self.plugin, f'io={io}', f'cache={cache}',
                             f'store-limit={limit}', *parameters,
                             *(f'{n}:{p}' for n, p in volumes.items()))

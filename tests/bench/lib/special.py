@@ -58,9 +58,12 @@ def row_g(bench, table):
     who = [table.touch, Contestant('cowset cache=none', 'cowset',
                                    arm=rows.snapshot, cache='none'),
            table.cbw, table.file_cow, plain]
+    lasting = Contestant('cowset, persistent', 'cowset',
+                         arm=rows.persistent, store=True)
+    crowd = Job('crowd', 'randwrite', 4 * KIB, 64, table.deep, connections=4)
     raw, lines, checks = [], [], []
-    for job in jobs:
-        for c in who:
+    for job in jobs + [crowd]:
+        for c in who if job is not crowd else [lasting]:
             got = []
             for i in range(runs):
                 r = bench.run(c, job, 'cold', seed=i + 1, pair=i)
@@ -74,6 +77,11 @@ def row_g(bench, table):
             if c.label == 'cowset' and 'engine' in med:
                 checks.append(check(f'{job.name}: bytes moved, by the '
                                     "engine's count", med['engine'], 3.1))
+            if c is lasting:
+                checks.append(check(f'{job.name}: bytes written to the store '
+                                    'for each preserved byte, by the '
+                                    "engine's count", med['engine_store'],
+                                    1.05))
             bench.say(f'g {job.name} {c.label}: {med}')
     return {'lines': lines, 'checks': checks, 'raw': raw}
 
