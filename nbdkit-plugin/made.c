@@ -20,6 +20,7 @@ void
 made_free (struct made *m)
 {
   cow_set_put (m->set);
+  json_decref (m->note);
   free (m);
 }
 
@@ -221,6 +222,13 @@ made_finished (struct session *s, struct made *m)
   m->finished = true;
   if (!m->auto_release)
     m->dropped = true;          /* nothing depends on the session any more */
+}
+
+void
+made_voted (struct session *s, struct made *m)
+{
+  LOCK_FOR_SCOPE (&s->lock);
+  m->voted = true;
 }
 
 void

@@ -1,4 +1,5 @@
-/* ops-add.c - a volume for a set: set.add, and supported.
+/* ops-add.c - a set begins, and gets its volumes: set.start, set.add; and
+ * supported.
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * Which provider makes the snapshot is decided here, and whether there can be
@@ -7,11 +8,131 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ops.h"
 #include "protocol/context.h"
+#include "protocol/name.h"
 #include "protocol/result.h"
+
+/* ------------------------------------------------------------------ start */
+
+struct start {
+  struct proto_id id;
+  const char *label;
+  uint32_t context;
+  bool auto_release;
+};
+
+static bool
+get_start (struct request *q, struct start *st)
+{
+  const char *why;
+
+  *st = (struct start) { .label = NULL };
+  if (!op_get_id (q, "set", &st->id) ||
+      !op_opt_text (q, "label", &st->label) ||
+      !op_get_bits (q, "context", &st->context))
+    return false;
+  st->auto_release = proto_context_auto_release (st->context);
+  if (!op_opt_bool (q, "auto_release", &st->auto_release))
+    return false;
+  if (proto_id_is_null (&st->id)) {
+    op_fail (q, E_INVALIDARG, "member \"set\": must not be the null id");
+    return false;
+  }
+  if (st->label && st->label[0] == '\0')
+    st->label = NULL;
+  why = st->label ? proto_name_check (st->label) : NULL;
+  if (why) {
+    op_fail (q, E_INVALIDARG, "label \"%s\": %s; use 1 to 64 of A-Z, a-z, "
+             "0-9, _, . and -", st->label, why);
+    return false;
+  }
+  if (st->context == VSS_CTX_ALL || !proto_context_valid (st->context)) {
+    op_fail (q, VSS_E_UNSUPPORTED_CONTEXT, "context 0x%x: no set can be made "
+             "in it; use backup (0) or file-share-backup (0x10)", st->context);
+    return false;
+  }
+  if (proto_context_persistent (st->context) &&
+      !cow_engine_has_store (engine)) {
+    op_fail (q, VSS_E_UNSUPPORTED_CONTEXT, "context 0x%x: this server has no "
+             "store, so that its snapshots end with it; use backup (0) or "
+             "file-share-backup (0x10)", st->context);
+    return false;
+  }
+  return true;
+}
+
+static void
+start_failed (struct request *q, const char *id, int r,
+              const struct cow_error *err)
+{
+  switch (r) {
+  case -EEXIST:
+    op_fail (q, VSS_E_OBJECT_ALREADY_EXISTS, "set %s: there is a set of that "
+             "id; choose a new one at random", id);
+    break;
+  case -EMFILE:
+    op_fail (q, E_OUTOFMEMORY, "set %s: this session has %d unfinished sets; "
+             "finish or abort one", id, SESSION_SETS_MAX);
+    break;
+  case -ESHUTDOWN:
+    op_fail (q, E_ABORT, "set %s: the session has ended", id);
+    break;
+  case -ENOMEM:
+    op_fail (q, E_OUTOFMEMORY, "set %s: the server is out of memory", id);
+    break;
+  case -EOPNOTSUPP:
+    op_fail_engine (q, VSS_E_UNSUPPORTED_CONTEXT, "set.start", r, err);
+    break;
+  default:
+    op_fail_engine (q, VSS_E_UNEXPECTED, "set.start", r, err);
+    break;
+  }
+}
+
+void
+op_set_start (struct request *q)
+{
+  CLEANUP_FREE struct cow_set_info *info = malloc (sizeof *info);
+  struct cow_error err = COW_ERROR_INIT;
+  struct cow_set_options options;
+  char text[PROTO_ID_TEXT_SIZE];
+  struct start start;
+  struct cow_set *set;
+  struct made *m;
+  int r;
+
+  if (!get_start (q, &start))
+    return;
+  proto_id_format (&start.id, text);
+  options = (struct cow_set_options) {
+    .id = id_to_cow (&start.id),
+    .label = start.label,
+    .attributes = start.context,
+    .persistent = proto_context_persistent (start.context),
+  };
+  if (info == NULL)
+    r = -ENOMEM;
+  else if (cow_engine_find_set (engine, &options.id, info) == 0)
+    r = -EEXIST;
+  else
+    r = cow_set_new (engine, &options, &err, &set);
+  if (r == 0) {
+    r = session_add_set (q->session, &options.id, set, start.context,
+                         start.auto_release, &m);
+    if (r == 0)
+      session_unuse_set (q->session, m, true);
+    else
+      cow_set_put (set);
+  }
+  if (r < 0)
+    start_failed (q, text, r, &err);
+}
+
+/* -------------------------------------------------------------------- add */
 
 static void
 add_failed (struct step *step, int r, const struct cow_error *err)

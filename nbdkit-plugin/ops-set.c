@@ -1,4 +1,4 @@
-/* ops-set.c - making a set: set.start to set.finish, and set.abort.
+/* ops-set.c - making a set: set.prepare to set.finish, and set.abort.
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * Each request is one step of the engine's set (cow.h has its states).  One
@@ -22,8 +22,10 @@
 #include "ops.h"
 #include "base/bits.h"
 #include "protocol/context.h"
-#include "protocol/name.h"
 #include "protocol/result.h"
+
+#define MEMBERS_MAX 15          /* other servers of a set */
+#define HOME_URI_MAX 1024
 
 static const char *
 state_text (enum cow_set_state state)
@@ -48,6 +50,7 @@ get_end (struct step *step, char *why, size_t size)
 {
   LOCK_FOR_SCOPE (&step->q->session->lock);
   snprintf (why, size, "%s", step->m->finished ? "it is finished" :
+            step->m->voted ? "it waits for the decision of its home" :
             step->m->ended ? step->m->why : "");
 }
 
@@ -155,122 +158,6 @@ run_phase (struct running *run, enum provider_phase phase)
   op_limit (run, cow_now_ns () + settings.flush_limit_ms * COW_NS_PER_MS,
             VSS_E_PROVIDER_VETO, provider_phase_name (phase));
   return made_run_phase (run->session, run->m, phase, &run->err);
-}
-
-/* ------------------------------------------------------------------ start */
-
-struct start {
-  struct proto_id id;
-  const char *label;
-  uint32_t context;
-  bool auto_release;
-};
-
-static bool
-get_start (struct request *q, struct start *st)
-{
-  const char *why;
-
-  *st = (struct start) { .label = NULL };
-  if (!op_get_id (q, "set", &st->id) ||
-      !op_opt_text (q, "label", &st->label) ||
-      !op_get_bits (q, "context", &st->context))
-    return false;
-  st->auto_release = proto_context_auto_release (st->context);
-  if (!op_opt_bool (q, "auto_release", &st->auto_release))
-    return false;
-  if (proto_id_is_null (&st->id)) {
-    op_fail (q, E_INVALIDARG, "member \"set\": must not be the null id");
-    return false;
-  }
-  if (st->label && st->label[0] == '\0')
-    st->label = NULL;
-  why = st->label ? proto_name_check (st->label) : NULL;
-  if (why) {
-    op_fail (q, E_INVALIDARG, "label \"%s\": %s; use 1 to 64 of A-Z, a-z, "
-             "0-9, _, . and -", st->label, why);
-    return false;
-  }
-  if (st->context == VSS_CTX_ALL || !proto_context_valid (st->context)) {
-    op_fail (q, VSS_E_UNSUPPORTED_CONTEXT, "context 0x%x: no set can be made "
-             "in it; use backup (0) or file-share-backup (0x10)", st->context);
-    return false;
-  }
-  if (proto_context_persistent (st->context) &&
-      !cow_engine_has_store (engine)) {
-    op_fail (q, VSS_E_UNSUPPORTED_CONTEXT, "context 0x%x: this server has no "
-             "store, so that its snapshots end with it; use backup (0) or "
-             "file-share-backup (0x10)", st->context);
-    return false;
-  }
-  return true;
-}
-
-static void
-start_failed (struct request *q, const char *id, int r,
-              const struct cow_error *err)
-{
-  switch (r) {
-  case -EEXIST:
-    op_fail (q, VSS_E_OBJECT_ALREADY_EXISTS, "set %s: there is a set of that "
-             "id; choose a new one at random", id);
-    break;
-  case -EMFILE:
-    op_fail (q, E_OUTOFMEMORY, "set %s: this session has %d unfinished sets; "
-             "finish or abort one", id, SESSION_SETS_MAX);
-    break;
-  case -ESHUTDOWN:
-    op_fail (q, E_ABORT, "set %s: the session has ended", id);
-    break;
-  case -ENOMEM:
-    op_fail (q, E_OUTOFMEMORY, "set %s: the server is out of memory", id);
-    break;
-  case -EOPNOTSUPP:
-    op_fail_engine (q, VSS_E_UNSUPPORTED_CONTEXT, "set.start", r, err);
-    break;
-  default:
-    op_fail_engine (q, VSS_E_UNEXPECTED, "set.start", r, err);
-    break;
-  }
-}
-
-void
-op_set_start (struct request *q)
-{
-  CLEANUP_FREE struct cow_set_info *info = malloc (sizeof *info);
-  struct cow_error err = COW_ERROR_INIT;
-  struct cow_set_options options;
-  char text[PROTO_ID_TEXT_SIZE];
-  struct start start;
-  struct cow_set *set;
-  struct made *m;
-  int r;
-
-  if (!get_start (q, &start))
-    return;
-  proto_id_format (&start.id, text);
-  options = (struct cow_set_options) {
-    .id = id_to_cow (&start.id),
-    .label = start.label,
-    .attributes = start.context,
-    .persistent = proto_context_persistent (start.context),
-  };
-  if (info == NULL)
-    r = -ENOMEM;
-  else if (cow_engine_find_set (engine, &options.id, info) == 0)
-    r = -EEXIST;
-  else
-    r = cow_set_new (engine, &options, &err, &set);
-  if (r == 0) {
-    r = session_add_set (q->session, &options.id, set, start.context,
-                         start.auto_release, &m);
-    if (r == 0)
-      session_unuse_set (q->session, m, true);
-    else
-      cow_set_put (set);
-  }
-  if (r < 0)
-    start_failed (q, text, r, &err);
 }
 
 /* ---------------------------------------------------------------- prepare */
@@ -465,28 +352,6 @@ run_settle (struct running *run, uint64_t timeout_ns)
          run_phase (run, PROVIDER_PRE_FINAL_COMMIT);
 }
 
-/* Between the switch and the settling, for which writers do not wait. */
-void
-op_set_note (struct request *q)
-{
-  const char *consistency;
-  struct step step;
-
-  if (!op_get_text (q, "consistency", &consistency))
-    return;
-  if (!note_is_valid (consistency)) {
-    op_fail (q, E_INVALIDARG, "member \"consistency\": is none of crash, "
-             "file-system and application");
-    return;
-  }
-  if (!op_begin_step (&step, q, COW_SET_SWITCHED))
-    return;
-  if (note_keep (step.m->set, consistency) < 0)
-    op_fail (q, E_OUTOFMEMORY, "set %s: the server is out of memory",
-             step.name);
-  op_end_step (&step);
-}
-
 void
 op_set_settle (struct request *q)
 {
@@ -516,11 +381,38 @@ run_finish (struct running *run, uint64_t arg_ns)
   return run_phase (run, PROVIDER_POST_FINAL_COMMIT);
 }
 
+/* How a set that has settled goes on. */
+struct ending {
+  json_t *members;              /* borrowed; this server decides for these
+                                 * stores too.  NULL: there are no others */
+  bool votes;                   /* another server does: */
+  struct proto_id home;
+  const char *home_uri;         /* "": not said */
+};
+
+static int
+end_set (struct made *m, const struct ending *end, struct cow_error *err)
+{
+  int r = 0;
+
+  if (end->votes) {
+    r = note_home (m, &end->home, end->home_uri);
+    return r < 0 ? r : cow_set_finish_undecided (m->set, err);
+  }
+  if (end->members)
+    r = decide_begin (&m->id, end->members);
+  if (r == 0)
+    r = cow_set_finish (m->set, err);
+  if (r < 0 && end->members)
+    decide_drop (&m->id);
+  return r;
+}
+
 /* A cancel or a late provider ends it before the set is there, or not at
  * all.
  */
-void
-op_set_finish (struct request *q)
+static void
+finish (struct request *q, const struct ending *end)
 {
   struct cow_error err = COW_ERROR_INIT;
   cowset_hresult hr = S_OK;
@@ -528,20 +420,79 @@ op_set_finish (struct request *q)
 
   if (!op_begin_step (&step, q, COW_SET_SETTLED))
     return;
+  if ((end->votes || end->members) &&
+      (step.m->auto_release || !proto_context_persistent (step.m->context))) {
+    op_fail (q, E_INVALIDARG, "%s: does not last, and so has no home",
+             step.name);
+    op_end_step (&step);
+    return;
+  }
   if (has_phases (step.m))
     hr = op_wait (q, step.m, run_finish, 0, &err);
   if (COWSET_SUCCEEDED (hr))
-    hr = settle_result (step.m, cow_set_finish (step.m->set, &err));
+    hr = settle_result (step.m, end_set (step.m, end, &err));
   if (COWSET_FAILED (hr))
     fail_step (&step, hr, &err);
   else {
-    made_finished (q->session, step.m);
-    nbdkit_debug ("%s: finished", step.name);
+    (end->votes ? made_voted : made_finished) (q->session, step.m);
+    nbdkit_debug ("%s: %s", step.name, end->votes ? "voted for" : "finished");
   }
   op_end_step (&step);
 }
 
+void
+op_set_finish (struct request *q)
+{
+  struct ending end = { .members = json_object_get (q->in, "members") };
+  struct proto_id id;
+  json_t *member;
+  size_t i;
+
+  if (json_is_null (end.members))
+    end.members = NULL;
+  if (end.members && (json_array_size (end.members) < 1 ||
+                      json_array_size (end.members) > MEMBERS_MAX)) {
+    op_fail (q, E_INVALIDARG, "member \"members\": must be 1 to %d ids",
+             MEMBERS_MAX);
+    return;
+  }
+  json_array_foreach (end.members, i, member)
+    if (!json_is_string (member) ||
+        !proto_id_parse (json_string_value (member), &id)) {
+      op_fail (q, E_INVALIDARG, "member \"members\": must be ids");
+      return;
+    }
+  finish (q, &end);
+}
+
+void
+op_set_vote (struct request *q)
+{
+  struct ending end = { .votes = true, .home_uri = "" };
+
+  if (!op_get_id (q, "home", &end.home) ||
+      !op_opt_text (q, "home_uri", &end.home_uri))
+    return;
+  if (strlen (end.home_uri) > HOME_URI_MAX)
+    op_fail (q, E_INVALIDARG, "member \"home_uri\": at most %d bytes",
+             HOME_URI_MAX);
+  else
+    finish (q, &end);
+}
+
 /* ------------------------------------------------------------------ abort */
+
+/* Its requester, who knows the decision, may.  Whether it is finished. */
+static bool
+abort_vote (struct request *q, struct made *m)
+{
+  int r = decide_resolve (&m->id, false);
+
+  if (r < 0 && r != -ENOENT)
+    op_fail_engine (q, r == -ENOMEM ? E_OUTOFMEMORY : VSS_E_UNEXPECTED,
+                    "set.abort", r, NULL);
+  return r == -ENOENT;
+}
 
 void
 op_set_abort (struct request *q)
@@ -550,7 +501,7 @@ op_set_abort (struct request *q)
   struct proto_id proto;
   struct cow_id id;
   struct made *m;
-  bool in_use, finished;
+  bool in_use, finished, voted;
 
   if (!op_get_id (q, "set", &proto))
     return;
@@ -562,9 +513,17 @@ op_set_abort (struct request *q)
              "set", text);
     return;
   }
+  cow_mutex_lock (&q->session->lock);
+  voted = m->voted;
+  cow_mutex_unlock (&q->session->lock);
   /* -EINVAL: it has been committed; the record may be a moment behind. */
-  finished = made_abort (q->session, m) == -EINVAL;
-  if (finished)
+  if (voted)
+    finished = abort_vote (q, m);
+  else
+    finished = made_abort (q->session, m) == -EINVAL;
+  if (COWSET_FAILED (q->hr))
+    ;                           /* it waits on, and can be resolved */
+  else if (finished)
     op_fail (q, VSS_E_BAD_STATE, "set %s: it is finished; delete it instead",
              text);
   else {

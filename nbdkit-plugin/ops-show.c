@@ -152,7 +152,7 @@ show_set (const struct filter *f, const struct cow_set_info *set)
     bsearch (&set->id, f->auto_release, f->auto_release_count, sizeof set->id,
              id_compare) != NULL;
   json_t *o = json_object (), *snapshots = json_array ();
-  char note[NOTE_MAX];
+  json_t *note = note_of (&set->id);
 
   json_object_set_new (o, "set", op_id (&set->id));
   json_object_set_new (o, "label", op_text (set->label));
@@ -165,13 +165,20 @@ show_set (const struct filter *f, const struct cow_set_info *set)
   json_object_set_new (o, "settle_ns", op_number (set->settle_ns));
   json_object_set_new (o, "count", json_integer (set->count));
   json_object_set_new (o, "machine", op_text (op_machine));
-  json_object_set_new (o, "consistency", op_text (note_of (&set->id, note)));
+  json_object_set (o, "consistency", json_object_get (note, "consistency"));
+  if (json_object_get (note, "writers"))
+    json_object_set (o, "writers", json_object_get (note, "writers"));
   for (unsigned i = 0; i < set->count; ++i)
     if (!f->by_snapshot ||
         cow_id_equal (&set->snapshots[i].id, &f->snapshot))
       json_array_append_new (snapshots,
                              show_snapshot (set, &set->snapshots[i]));
   json_object_set_new (o, "snapshots", snapshots);
+  if (set->state == COW_SET_UNDECIDED) {
+    json_object_set (o, "home", json_object_get (note, "home"));
+    json_object_set (o, "home_uri", json_object_get (note, "home_uri"));
+  }
+  json_decref (note);
   return o;
 }
 
@@ -241,6 +248,23 @@ op_query (struct request *q)
     if (wanted (&f, &sets[i]))
       json_array_append_new (list, show_set (&f, &sets[i]));
   op_put (q, "sets", list);
+}
+
+/* Those of which another server knows whether they are. */
+void
+op_undecided (struct request *q)
+{
+  CLEANUP_FREE struct cow_set_info *sets = NULL;
+  const struct filter f = { .context = VSS_CTX_ALL };
+  json_t *list = json_array ();
+  size_t count = 0;
+  int r = cow_engine_undecided_sets (engine, &sets, &count);
+
+  for (size_t i = 0; i < count; ++i)
+    json_array_append_new (list, show_set (&f, &sets[i]));
+  op_put (q, "sets", list);
+  if (r < 0)
+    op_fail_engine (q, E_OUTOFMEMORY, "undecided", r, NULL);
 }
 
 /* ---------------------------------------------------------------- delete */
@@ -324,6 +348,8 @@ delete_set (struct request *q, const struct cow_id *id)
   unsigned count = 0;
   int r = set ? cow_engine_find_set (engine, id, set) : -ENOMEM;
 
+  if (r == 0)
+    r = decide_keep (id);
   if (r < 0) {
     delete_failed (q, "delete set", id, r);
     return;
@@ -342,7 +368,8 @@ delete_set (struct request *q, const struct cow_id *id)
 }
 
 static bool
-find_snapshot (const struct cow_id *id, struct cow_snapshot_info *out)
+find_snapshot (const struct cow_id *id, struct cow_snapshot_info *out,
+               struct cow_id *set)
 {
   CLEANUP_FREE struct cow_set_info *sets = NULL;
   size_t count = 0;
@@ -353,6 +380,7 @@ find_snapshot (const struct cow_id *id, struct cow_snapshot_info *out)
     for (unsigned k = 0; k < sets[i].count; ++k)
       if (cow_id_equal (&sets[i].snapshots[k].id, id)) {
         *out = sets[i].snapshots[k];
+        *set = sets[i].id;
         return true;
       }
   return false;
@@ -362,14 +390,19 @@ static void
 delete_snapshot (struct request *q, const struct cow_id *id)
 {
   struct cow_snapshot_info snapshot;
-  int r;
+  struct cow_id set;
+  const bool found = find_snapshot (id, &snapshot, &set);
+  int r = 0;
 
-  if (find_snapshot (id, &snapshot) && snapshot.end != COW_DELETED &&
-      !let_delete (q, &snapshot)) {
+  if (found && snapshot.end != COW_DELETED && !let_delete (q, &snapshot)) {
     deleted (q, 0, id);
     return;
   }
-  r = cow_engine_delete_snapshot (engine, id);
+  /* The set may go with it. */
+  if (found)
+    r = decide_keep (&set);
+  if (r == 0)
+    r = cow_engine_delete_snapshot (engine, id);
   if (r == 0)
     deleted (q, 1, NULL);
   else

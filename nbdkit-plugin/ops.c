@@ -35,6 +35,7 @@ ops_init (void)
   started_ns = cow_now_ns ();
   instance = proto_id_new ();
   json_object_seed (0);
+  decide_init ();
   if (gethostname (op_machine, sizeof op_machine - 1) == -1)
     snprintf (op_machine, sizeof op_machine, "localhost");
 }
@@ -251,6 +252,8 @@ op_hello (struct request *q)
   op_put (q, "machine", op_text (op_machine));
   op_put (q, "instance", op_proto_id (&instance));
   op_put (q, "store", json_boolean (cow_engine_has_store (engine)));
+  if (cow_engine_has_store (engine))
+    op_put (q, "store_id", op_id (cow_engine_store_id (engine)));
   op_put (q, "hold_limit_ms", json_integer (settings.hold_limit_ms));
   op_put (q, "flush_limit_ms", json_integer (settings.flush_limit_ms));
   op_put (q, "session_grace_ms", json_integer (settings.session_grace_ms));
@@ -311,6 +314,7 @@ static const struct op {
   { "volumes", 0, op_volumes },
   { "status", 0, op_status },
   { "query", 0, op_query },
+  { "undecided", 0, op_undecided },
   { "delete", 0, op_delete },
   { "providers", 0, op_providers },
   { "supported", 0, op_supported },
@@ -323,8 +327,13 @@ static const struct op {
   { "set.switch", 0, op_set_switch },
   { "set.note", 0, op_set_note },
   { "set.settle", 0, op_set_settle },
+  { "set.vote", 0, op_set_vote },
   { "set.finish", 0, op_set_finish },
   { "set.abort", 0, op_set_abort },
+  { "decision", 0, op_decision },
+  { "decisions", 0, op_decisions },
+  { "resolve", 0, op_resolve },
+  { "acknowledge", 0, op_acknowledge },
 };
 
 static const struct op *

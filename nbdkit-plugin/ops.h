@@ -75,6 +75,7 @@ json_t *op_proto_id (const struct proto_id *id);
 void op_volumes (struct request *q);
 void op_status (struct request *q);
 void op_query (struct request *q);
+void op_undecided (struct request *q);
 void op_delete (struct request *q);
 void op_providers (struct request *q);
 
@@ -117,16 +118,43 @@ cowset_hresult op_now (struct request *q, struct made *m,
 
 /* notes.c */
 
-#define NOTE_MAX 16
-bool note_is_valid (const char *consistency);
-/* With a set that is being made, and durable where the set is.  0 or -errno of
- * cow_set_annotate().
+/* Who decides about a set that is being made, by a busy request; durable where
+ * the set is.  0 or -errno of cow_set_annotate().
  */
-int note_keep (struct cow_set *set, const char *consistency);
-/* Of a set that is finished; "crash" where nothing else was said.  Returns
- * out.
+int note_home (struct made *m, const struct proto_id *home, const char *uri);
+/* All that is noted of a set that is finished or undecided: a new object, with
+ * "consistency" in it.
  */
-const char *note_of (const struct cow_id *id, char out[NOTE_MAX]);
+json_t *note_of (const struct cow_id *id);
+
+/* decide.c */
+
+void decide_init (void);
+/* Forget what a crash has left of sets that were not finished.  Once the engine
+ * has started.
+ */
+void decide_clean (void);
+/* Before a set is finished that this server decides about: whose answers are
+ * waited for (ids of stores).  Durable.  0 or -errno of cow_engine_note_put().
+ */
+int decide_begin (const struct cow_id *id, json_t *waiting);
+/* It was not finished. */
+void decide_drop (const struct cow_id *id);
+/* Before a set is deleted, whichever it is: that it was finished is still known
+ * afterwards, for as long as somebody may ask.  Durable.  0 or -errno; then the
+ * set has to stay.
+ */
+int decide_keep (const struct cow_id *id);
+
+/* As cow_engine_resolve(), but that -ENOENT says that nobody else is just about
+ * to: who had it has carried it out, durably.
+ */
+int decide_resolve (const struct cow_id *id, bool commit);
+
+void op_decision (struct request *q);
+void op_decisions (struct request *q);
+void op_acknowledge (struct request *q);
+void op_resolve (struct request *q);
 
 /* ops-set.c */
 
@@ -158,6 +186,7 @@ void op_set_hold (struct request *q);
 void op_set_switch (struct request *q);
 void op_set_settle (struct request *q);
 void op_set_finish (struct request *q);
+void op_set_vote (struct request *q);
 void op_set_abort (struct request *q);
 
 /* Of ops_init(): when the server began, monotonic; and where. */

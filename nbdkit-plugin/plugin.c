@@ -197,6 +197,7 @@ plugin_after_fork (void)
     return -1;
   }
   ops_init ();
+  decide_clean ();
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &before);
   r = start_threads ();

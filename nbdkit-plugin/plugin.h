@@ -12,7 +12,7 @@
  *   sessions.c  requesters, and their end;  made.c: the sets they make
  *   pool.c      the threads that do what requesters ask for
  *   ops.c       what they ask for;  also ops-show.c, ops-add.c,
- *               ops-set.c, ops-wait.c
+ *               ops-set.c, ops-wait.c, notes.c, decide.c
  *   provider.c  who makes snapshots;  provider-test.c: for tests
  *
  * Callbacks of nbdkit run in its threads, many at once; the locks are listed

@@ -109,22 +109,39 @@ session_admit (struct session *s)
   return true;
 }
 
-bool
-sessions_have_set (const struct session *but, const struct cow_id *id)
+static bool
+find_set (const struct session *but, const struct cow_id *id, bool unended)
 {
   LOCK_FOR_SCOPE (&registry.lock);
   for (struct session *o = registry.sessions; o; o = o->next) {
+    const struct made *m;
     bool has;
 
     if (o == but)
       continue;
     cow_mutex_lock (&o->lock);
-    has = *made_find_locked (o, id) != NULL;
+    m = *made_find_locked (o, id);
+    has = m && !(unended && m->ended && m->users == 0);
     cow_mutex_unlock (&o->lock);
     if (has)
       return true;
   }
   return false;
+}
+
+bool
+sessions_have_set (const struct session *but, const struct cow_id *id)
+{
+  return find_set (but, id, false);
+}
+
+/* What has ended may still be in the hands of a request that was about to
+ * finish it.
+ */
+bool
+sessions_may_make (const struct session *but, const struct cow_id *id)
+{
+  return find_set (but, id, true);
 }
 
 void
@@ -372,7 +389,7 @@ give_up_claims (struct session *s, uint64_t now)
 {
   cow_mutex_lock (&s->lock);
   for (struct made *m = s->sets; m; m = m->next) {
-    if (m->finished || m->ended || m->users > 0 ||
+    if (m->finished || m->voted || m->ended || m->users > 0 ||
         now - m->touched_ns < CLAIM_LIMIT_NS)
       continue;
     m->users++;

@@ -13,6 +13,8 @@
 #ifndef COWSET_SESSIONS_H
 #define COWSET_SESSIONS_H
 
+#include <jansson.h>
+
 #include "plugin.h"
 #include "pool.h"
 #include "provider.h"
@@ -42,11 +44,15 @@ struct made {
   } providers[PROVIDERS_MAX];
   unsigned provider_count;
 
+  json_t *note;                 /* of the busy request (notes.c); or NULL */
+
   /* session.lock. */
   struct made *next;
   unsigned users;               /* who uses it outside the lock */
   bool busy;                    /* one of them is a request that moves it on */
   bool finished;                /* committed and listed */
+  bool voted;                   /* durable, and waits for its home's decision;
+                                 * stays so when the session ends */
   bool ended;                   /* failed, aborted or given up */
   bool dropped;                 /* to be freed by its last user */
   bool begun;                   /* EndPrepareSnapshots was called */
@@ -133,8 +139,10 @@ void session_end (struct session *s, const char *why);
 
 unsigned sessions_count (void);
 
-/* Whether a session other than that one has such a set. */
+/* Whether a session other than that one (NULL: any) has such a set. */
 bool sessions_have_set (const struct session *but, const struct cow_id *id);
+/* The same, and something may still become of it. */
+bool sessions_may_make (const struct session *but, const struct cow_id *id);
 
 /* ------------------------------------------------------------------ made.c */
 
@@ -157,6 +165,7 @@ int session_add_set (struct session *s, const struct cow_id *id,
                      struct made **out);
 
 void made_finished (struct session *s, struct made *m);
+void made_voted (struct session *s, struct made *m);
 /* Keeps the first reason.  The caller has aborted the engine's set. */
 void made_ended (struct session *s, struct made *m, const char *why);
 /* Forget it when its last user has gone. */

@@ -169,7 +169,8 @@ void cowset_release (struct cowset *c);
  * the object has already is no failure.
  *
  * A set that ends with its object ends as soon as one of its servers is gone.
- * A persistent set over several servers is not made by this version.
+ * Of one that lasts the first of its servers is the home, which decides whether
+ * it is; see cowset_resolve_set().
  *
  * Blocks for 30 s at most.  Returns as cowset_create(), or
  *   VSS_E_BAD_STATE              too late
@@ -624,6 +625,19 @@ struct cowset_snapshot_prop {
   const char *reason;           /* and why, for people; else NULL */
 };
 
+/* Beyond VSS: a writer of a set that was made. */
+struct cowset_set_writer {
+  struct cowset_id writer_id;   /* its class */
+  struct cowset_id instance_id;
+  const char *name;
+  const char *kind;
+  enum cowset_writer_state state;
+  cowset_hresult failure;       /* the first; S_OK: none */
+  const char *message;          /* of the failure, or "" */
+  size_t components;            /* captions are not kept */
+  const struct cowset_component *const *component;
+};
+
 /* Beyond VSS: a set. */
 struct cowset_set_prop {
   struct cowset_id set_id;
@@ -640,6 +654,14 @@ struct cowset_set_prop {
   const struct cowset_snapshot_prop *const *snapshot; /* in order of adding */
   const char *consistency;      /* "crash", "file-system" or "application": what
                                  * its writers made of it */
+  size_t writers;               /* that took part; what each had answered by
+                                 * the thaw */
+  const struct cowset_set_writer *const *writer;
+  bool in_doubt;                /* a part of a set over several servers, which
+                                 * waits for the decision of its home: */
+  struct cowset_id home;        /* the store there */
+  const char *home_uri;         /* where its requester reached it, or "";
+                                 * NULL: not in doubt */
 };
 
 /* VSS_PROVIDER_PROP. */
@@ -688,6 +710,14 @@ cowset_hresult cowset_query (struct cowset *c,
                              enum cowset_object_type returned_type,
                              struct cowset_enum **out);
 
+/* Beyond VSS: the parts of sets over several servers that wait, at the object's
+ * servers, for a decision (in_doubt).  They are not in cowset_query(), nor can
+ * they be opened.  What the object's servers know is brought to those that
+ * wait before it looks.  Returns as cowset_query().
+ */
+cowset_hresult cowset_query_doubtful (struct cowset *c,
+                                      struct cowset_enum **out);
+
 /* The next count of them.  What the items point to is valid until the enum is
  * freed.  fetched may be NULL if count is 1.  VSS: IVssEnumObject::Next.
  * Returns S_OK (count items), S_FALSE (fewer: the end), E_POINTER.
@@ -721,6 +751,33 @@ cowset_hresult cowset_delete_snapshots (struct cowset *c,
                                         enum cowset_object_type type,
                                         bool force, int32_t *deleted,
                                         struct cowset_id *nondeleted);
+
+enum cowset_decision {
+  COWSET_DECIDED_COMMIT = 1,    /* the set is */
+  COWSET_DECIDED_ABORT,         /* it is as if it had never been */
+};
+
+/* Beyond VSS: end the doubt about a set over several servers at those of them
+ * that the object has.  A set that lasts is finished at its home first, which is
+ * the decision, and then at the others.  Where that was cut off (a server or the
+ * requester died) the others keep their parts, hidden, until a requester that
+ * reaches them and the home brings what the home says.  cowset_query() and
+ * cowset_start_snapshot_set() do that by the way for all sets; this call for one,
+ * and says what came of it.
+ *
+ * abort      where none of the object's servers is the home: the parts are
+ *            dropped.  For a home that is gone for good; if it comes back and
+ *            has the set, its part is there alone.
+ * *decision  what was decided
+ *
+ * Returns S_OK, or
+ *   VSS_E_OBJECT_NOT_FOUND           nothing of it is in doubt here
+ *   VSS_E_REMOTE_SERVER_UNAVAILABLE  none of the object's servers is its home
+ *   VSS_E_BAD_STATE                  its requester is still at it
+ */
+cowset_hresult cowset_resolve_set (struct cowset *c,
+                                   const struct cowset_id *set, bool abort,
+                                   enum cowset_decision *decision);
 
 /* Cut a set loose from the server.  Sets of a software provider, which all of
  * this version are, cannot be.  VSS: BreakSnapshotSetEx.  Returns S_OK

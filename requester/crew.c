@@ -34,7 +34,8 @@ struct hand {
 
   /* crew.lock. */
   unsigned rounds;              /* done */
-  cowset_hresult hr;            /* of the last one */
+  cowset_hresult hr;            /* of the last one, in which S_FALSE says that */
+  json_t *result;               /* it was not asked; owned, or NULL */
 };
 
 struct req_crew {
@@ -53,9 +54,7 @@ struct req_crew {
   unsigned round;               /* the step that is to be done */
   bool stop;
   size_t left;                  /* hands that have not done it */
-  const char *op, *option;
-  uint32_t value;
-  bool final;                   /* not to be cancelled */
+  struct req_order order;       /* of the step */
   uint64_t limit_ms;            /* monotonic */
   cowset_hresult failure;       /* the first of this step */
   char message[REQ_MESSAGE_MAX];
@@ -65,17 +64,31 @@ struct req_crew {
 
 static cowset_hresult
 request (struct req_server *server, const struct proto_id *set,
-         struct req_cancel *cancel, const char *op, const char *option,
-         uint32_t value)
+         struct req_cancel *cancel, const struct req_order *order,
+         json_t **result)
 {
-  if (strcmp (op, "delete") == 0)
-    return req_request (server, cancel, NULL, op, "{s:s, s:o, s:b}", "type",
-                        "set", "id", req_id_json (set), "force", 1);
-  if (option && value > 0)
-    return req_request (server, cancel, NULL, op, "{s:o, s:I}", "set",
-                        req_id_json (set), option, (json_int_t) value);
-  return req_request (server, cancel, NULL, op, "{s:o}", "set",
-                      req_id_json (set));
+  CLEANUP_JSON json_t *body =
+    strcmp (order->op, "delete") == 0
+      ? json_pack ("{s:s, s:s, s:o, s:b}", "op", order->op, "type", "set",
+                   "id", req_id_json (set), "force", 1)
+      : json_pack ("{s:s, s:o}", "op", order->op, "set", req_id_json (set));
+
+  if (body == NULL ||
+      (order->option && order->value > 0 &&
+       json_object_set_new (body, order->option,
+                            json_integer (order->value)) == -1) ||
+      (order->more && json_object_update (body, order->more) == -1))
+    return req_fail (E_OUTOFMEMORY, NULL);
+  return server->ops->call (server, body, cancel, result);
+}
+
+static bool
+is_asked (const struct hand *hand, const struct req_order *order)
+{
+  const bool home = hand == &hand->crew->hands[0];
+
+  return order->where == REQ_EVERYWHERE ||
+         (order->where == REQ_AT_HOME) == home;
 }
 
 /* The first one decides, and ends the others'. */
@@ -86,7 +99,7 @@ report (struct hand *hand, cowset_hresult hr)
   bool first = false, final;
 
   pthread_mutex_lock (&crew->lock);
-  final = crew->final;
+  final = crew->order.final;
   if (COWSET_FAILED (hr) && COWSET_SUCCEEDED (crew->failure)) {
     first = true;
     crew->failure = hr;
@@ -108,27 +121,27 @@ run_hand (void *opaque)
 
   pthread_mutex_lock (&crew->lock);
   for (;;) {
-    const char *op, *option;
-    cowset_hresult hr;
-    uint32_t value;
-    bool final;
+    struct req_order order;
+    json_t *result = NULL;
+    cowset_hresult hr = S_FALSE;
 
     while (!crew->stop && hand->rounds == crew->round)
       pthread_cond_wait (&crew->work, &crew->lock);
     if (crew->stop)
       break;
-    op = crew->op;
-    option = crew->option;
-    value = crew->value;
-    final = crew->final;
+    order = crew->order;
     pthread_mutex_unlock (&crew->lock);
 
-    hr = request (hand->server, crew->set, final ? NULL : &crew->cancel, op,
-                  option, value);
-    report (hand, hr);
+    if (is_asked (hand, &order)) {
+      hr = request (hand->server, crew->set,
+                    order.final ? NULL : &crew->cancel, &order, &result);
+      report (hand, hr);
+    }
 
     pthread_mutex_lock (&crew->lock);
     hand->hr = hr;
+    json_decref (hand->result);
+    hand->result = result;
     hand->rounds = crew->round;
     crew->left--;
     pthread_cond_broadcast (&crew->done);
@@ -145,7 +158,7 @@ end_all (void *opaque, uint64_t id)
 
   (void) id;
   pthread_mutex_lock (&crew->lock);
-  if (!crew->final && crew->limit_ms > req_now_ms () + MERCY_MS)
+  if (!crew->order.final && crew->limit_ms > req_now_ms () + MERCY_MS)
     crew->limit_ms = req_now_ms () + MERCY_MS;
   pthread_cond_broadcast (&crew->done);
   pthread_mutex_unlock (&crew->lock);
@@ -213,6 +226,8 @@ req_crew_free (struct req_crew *crew)
   pthread_mutex_unlock (&crew->lock);
   for (size_t i = 0; i < crew->started; ++i)
     pthread_join (crew->hands[i].thread, NULL);
+  for (size_t i = 0; i < crew->size; ++i)
+    json_decref (crew->hands[i].result);
   pthread_cond_destroy (&crew->done);
   pthread_cond_destroy (&crew->work);
   pthread_mutex_destroy (&crew->lock);
@@ -224,6 +239,22 @@ size_t
 req_crew_size (const struct req_crew *crew)
 {
   return crew->size;
+}
+
+struct req_server *
+req_crew_server (const struct req_crew *crew, size_t i)
+{
+  return crew->hands[i].server;
+}
+
+cowset_hresult
+req_crew_answer (struct req_crew *crew, size_t i, json_t **result)
+{
+  LOCK_FOR_SCOPE (&crew->lock);
+
+  if (result)
+    *result = json_incref (crew->hands[i].result);
+  return crew->hands[i].hr;
 }
 
 /* Who has not answered has had its time. */
@@ -246,26 +277,22 @@ give_up_locked (struct req_crew *crew, cowset_hresult late)
 }
 
 static cowset_hresult
-step (struct req_crew *crew, const char *op, const char *option,
-      uint32_t value, uint64_t limit_ms, cowset_hresult late, bool final)
+step (struct req_crew *crew, const struct req_order *order)
 {
   char message[REQ_MESSAGE_MAX];
   cowset_hresult hr;
 
   pthread_mutex_lock (&crew->lock);
-  crew->op = op;
-  crew->option = option;
-  crew->value = value;
-  crew->final = final;
+  crew->order = *order;
   crew->failure = S_OK;
-  crew->limit_ms = req_now_ms () + limit_ms;
+  crew->limit_ms = req_now_ms () + order->limit_ms;
   crew->left = crew->size;
   crew->round++;
   pthread_cond_broadcast (&crew->work);
   while (crew->left > 0)
     if (!req_cond_wait (&crew->done, &crew->lock, crew->limit_ms) &&
         req_now_ms () >= crew->limit_ms)
-      give_up_locked (crew, late);
+      give_up_locked (crew, order->late);
   crew->limit_ms = UINT64_MAX;
   hr = crew->failure;
   memcpy (message, crew->message, sizeof message);
@@ -274,33 +301,46 @@ step (struct req_crew *crew, const char *op, const char *option,
 }
 
 cowset_hresult
+req_crew_order (struct req_crew *crew, const struct req_order *order)
+{
+  if (crew->size == 1)
+    return request (crew->hands[0].server, crew->set,
+                    order->final ? NULL : crew->whole, order, NULL);
+  if (!order->final && req_cancel_cancelled (crew->whole))
+    return req_fail (E_ABORT, NULL);
+  return step (crew, order);
+}
+
+cowset_hresult
 req_crew_step (struct req_crew *crew, const char *op, const char *option,
                uint32_t value, uint64_t limit_ms, cowset_hresult late)
 {
-  if (crew->size == 1)
-    return request (crew->hands[0].server, crew->set, crew->whole, op, option,
-                    value);
-  if (req_cancel_cancelled (crew->whole))
-    return req_fail (E_ABORT, NULL);
-  return step (crew, op, option, value, limit_ms, late, false);
+  const struct req_order order = {
+    .op = op, .option = option, .value = value, .limit_ms = limit_ms,
+    .late = late,
+  };
+
+  return req_crew_order (crew, &order);
 }
 
 void
 req_crew_abort (struct req_crew *crew)
 {
   CLEANUP_FREE char *message = strdup (cowset_error_message ());
+  struct req_order order = {
+    .op = "set.abort", .limit_ms = 2 * MERCY_MS, .late = VSS_E_UNEXPECTED,
+    .final = true,
+  };
   bool finished = false;
 
-  if (crew->size == 1)
-    request (crew->hands[0].server, crew->set, NULL, "set.abort", NULL, 0);
-  else {
-    step (crew, "set.abort", NULL, 0, 2 * MERCY_MS, VSS_E_UNEXPECTED, true);
-    for (size_t i = 0; i < crew->size; ++i)
-      finished |= crew->hands[i].hr == VSS_E_BAD_STATE ||
-                  crew->hands[i].hr == VSS_E_OBJECT_NOT_FOUND;
-    /* Where it was finished already while another server failed. */
-    if (finished)
-      step (crew, "delete", NULL, 0, 2 * MERCY_MS, VSS_E_UNEXPECTED, true);
+  req_crew_order (crew, &order);
+  for (size_t i = 0; crew->size > 1 && i < crew->size; ++i)
+    finished |= crew->hands[i].hr == VSS_E_BAD_STATE ||
+                crew->hands[i].hr == VSS_E_OBJECT_NOT_FOUND;
+  /* Where it was finished already while another server failed. */
+  if (finished) {
+    order.op = "delete";
+    req_crew_order (crew, &order);
   }
   req_fail (S_OK, "%s", message ? message : "");
 }

@@ -100,8 +100,8 @@ req_document_writer (struct req_writer *w)
                     "message", text_json (message), "components", components);
 }
 
-static json_t *
-writers_json (struct cowset *c)
+json_t *
+req_document_writers (struct cowset *c)
 {
   json_t *array = json_array ();
   const bool gathered = req_gathered (c);
@@ -153,7 +153,7 @@ json_t *
 req_document_build (struct cowset *c)
 {
   json_t *servers = servers_json (c), *members = members_json (c);
-  json_t *writers = writers_json (c);
+  json_t *writers = req_document_writers (c);
 
   LOCK_FOR_SCOPE (&c->lock);
   /* Consumes all three, also where one is NULL, and is then NULL itself. */

@@ -20,6 +20,11 @@ json_t *req_document_build (struct cowset *c);
 cowset_hresult req_document_load (const char *call, const char *text,
                                   json_t **out);
 
+/* The writers that take part, as the document has them; NULL without memory.
+ * order_lock is held, or it is DoSnapshotSet's thread that asks.
+ */
+json_t *req_document_writers (struct cowset *c);
+
 /* A writer as the document has it; NULL without memory.  order_lock is held. */
 json_t *req_document_writer (struct req_writer *w);
 

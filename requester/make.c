@@ -9,7 +9,8 @@
  *   settle    waits for the writes that were before it   thawed already
  *   finish    the set is listed and can be opened
  *
- * Over several servers commit is three: precommit, hold, switch.
+ * Over several servers commit is three: precommit, hold, switch; and finish of
+ * a set that lasts is what decide.c does.
  *
  * A failure or a cancel aborts the set, whatever state it is in, at all of its
  * servers; finish, once cancelled, has either finished or aborted it.
@@ -18,6 +19,7 @@
 
 #include <string.h>
 
+#include "document.h"
 #include "several.h"
 #include "protocol/context.h"
 
@@ -82,6 +84,7 @@ cowset_start_snapshot_set (struct cowset *c, struct cowset_id *set)
   if (context == VSS_CTX_ALL)
     return req_fail (VSS_E_BAD_STATE, "StartSnapshotSet: VSS_CTX_ALL is for "
                      "looking and deleting, no set can be made in it");
+  req_bring_decisions (c);      /* hidden sets take space */
 
   for (size_t i = 0; i < c->server_count; ++i) {
     hr = req_open_set (c, c->servers[i]);
@@ -163,11 +166,14 @@ cowset_add_to_snapshot_set (struct cowset *c, const char *volume,
     return hr;
   member->snapshot = proto_id_new ();
 
-  hr = c->member_count > 0 && c->members[0].server != member->server &&
-       proto_context_persistent (c->context)
-         ? req_fail (VSS_E_VOLUME_NOT_SUPPORTED, "%s: a persistent set over "
-                     "several servers is not made by this version", volume)
-         : claim (c, member, provider);
+  if (c->member_count > 0 && c->members[0].server != member->server &&
+      proto_context_persistent (c->context)) {
+    hr = req_can_decide (c->members[0].server);
+    if (COWSET_SUCCEEDED (hr))
+      hr = req_can_decide (member->server);
+  }
+  if (COWSET_SUCCEEDED (hr))
+    hr = claim (c, member, provider);
   if (COWSET_FAILED (hr)) {
     free (member->volume);
     return hr;
@@ -372,6 +378,7 @@ struct making {
   struct cowset_async *async;
   struct req_crew *crew;
   uint32_t hold_ms, flush_ms;   /* 0: the server's own */
+  bool in_doubt;                /* see req_decide() */
 };
 
 #define MARGIN_MS 5000          /* for the way there and back */
@@ -432,15 +439,19 @@ commit (struct making *m)
  * lost one, which the next step finds) it says "crash", which is no lie.
  */
 static void
-note_consistency (struct cowset *c)
+note_writers (struct making *m)
 {
-  const char *consistency = req_writers_consistency (c);
+  struct cowset *c = m->c;
+  CLEANUP_JSON json_t *more =
+    json_pack ("{s:s, s:o?}", "consistency", req_writers_consistency (c),
+               "writers", req_document_writers (c));
+  const struct req_order order = {
+    .op = "set.note", .more = more, .limit_ms = flush_limit_ms (m),
+    .late = VSS_E_FLUSH_WRITES_TIMEOUT, .final = true,
+  };
 
-  if (strcmp (consistency, "crash") == 0)
-    return;
-  for (size_t i = 0; i < c->server_count; ++i)
-    req_request (c->servers[i], NULL, NULL, "set.note", "{s:o, s:s}", "set",
-                 req_id_json (&c->set), "consistency", consistency);
+  if (json_array_size (json_object_get (more, "writers")) > 0)
+    req_crew_order (m->crew, &order);
 }
 
 /* Freeze, commit, thaw: the thaw comes at once after the release, whatever
@@ -460,7 +471,7 @@ take_instant (struct making *m)
   req_async_set_phase (m->async, "thaw");
   hr = req_writers_thaw (m->c);
   if (COWSET_SUCCEEDED (hr) && m->crew)
-    note_consistency (m->c);
+    note_writers (m);
   return hr;
 }
 
@@ -477,6 +488,11 @@ run_steps (struct making *m)
   if (COWSET_SUCCEEDED (hr) &&
       req_cancel_cancelled (req_async_canceller (m->async)))
     hr = req_fail (E_ABORT, NULL);
+  if (COWSET_SUCCEEDED (hr) && req_crew_size (m->crew) > 1 &&
+      proto_context_persistent (m->c->context)) {
+    req_async_set_phase (m->async, "finish");
+    return req_decide (m->c, m->crew, flush_limit_ms (m), &m->in_doubt);
+  }
   if (COWSET_SUCCEEDED (hr))
     hr = step (m, "finish", "set.finish", VSS_E_UNEXPECTED);
   if (COWSET_SUCCEEDED (hr))
@@ -507,7 +523,7 @@ make_set (struct cowset *c, struct cowset_async *async)
   if (COWSET_FAILED (hr)) {
     req_async_set_phase (async, "abort");
     /* What is held first: a writer's thaw may have to write there. */
-    if (m.crew)
+    if (m.crew && !m.in_doubt)
       req_crew_abort (m.crew);
     req_writers_abort (c);
   }

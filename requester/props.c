@@ -55,7 +55,10 @@ list_free (struct req_list *list)
 {
   for (size_t i = 0; i < list->string_count; ++i)
     free (list->strings[i]);
+  for (size_t i = 0; i < list->block_count; ++i)
+    free (list->blocks[i]);
   json_decref (list->answer);
+  free (list->blocks);
   free (list->strings);
   free (list->providers);
   free (list->sets);
@@ -121,8 +124,85 @@ read_snapshot (const struct req_server *server, struct req_list *list,
   return true;
 }
 
+static void
+read_component (json_t *json, struct cowset_component *p)
+{
+  p->type = (enum cowset_component_type) req_json_count (json, "type");
+  p->logical_path = req_json_text (json, "path");
+  p->name = req_json_text (json, "name");
+  p->caption = "";
+  p->selected = flag (json, "selected");
+}
+
+static void
+read_writer (json_t *json, struct cowset_set_writer *p,
+             struct cowset_component *components,
+             const struct cowset_component **pointers)
+{
+  json_t *array = json_object_get (json, "components"), *component;
+  size_t i;
+
+  req_json_id (json, "writer", &p->writer_id);
+  req_json_id (json, "instance", &p->instance_id);
+  p->name = req_json_text (json, "name");
+  p->kind = req_json_text (json, "kind");
+  p->state = (enum cowset_writer_state) req_json_count (json, "state");
+  p->failure =
+    (cowset_hresult) json_integer_value (json_object_get (json, "failure"));
+  p->message = req_json_text (json, "message");
+  p->components = json_array_size (array);
+  p->component = pointers;
+  json_array_foreach (array, i, component) {
+    read_component (component, &components[i]);
+    pointers[i] = &components[i];
+  }
+}
+
+/* Memory that goes with the list. */
+static void *
+take (struct req_list *list, size_t count, size_t size)
+{
+  void *block = calloc (count, size);
+
+  if (block)
+    list->blocks[list->block_count++] = block;
+  return block;
+}
+
+/* False without memory. */
 static bool
-read_set (json_t *json, struct cowset_set_prop *p)
+read_writers (struct req_list *list, json_t *json, struct cowset_set_prop *p)
+{
+  json_t *array = json_object_get (json, "writers"), *writer;
+  const size_t count = json_array_size (array);
+  size_t i, total = 0, n = 0;
+  struct cowset_set_writer *writers;
+  const struct cowset_set_writer **pointers;
+  struct cowset_component *components;
+  const struct cowset_component **component_pointers;
+
+  if (count == 0)
+    return true;
+  json_array_foreach (array, i, writer)
+    total += json_array_size (json_object_get (writer, "components"));
+  writers = take (list, count, sizeof *writers);
+  pointers = take (list, count, sizeof *pointers);
+  components = take (list, total + 1, sizeof *components);
+  component_pointers = take (list, total + 1, sizeof *component_pointers);
+  if (!writers || !pointers || !components || !component_pointers)
+    return false;
+  json_array_foreach (array, i, writer) {
+    read_writer (writer, &writers[i], components + n, component_pointers + n);
+    pointers[i] = &writers[i];
+    n += writers[i].components;
+  }
+  p->writers = count;
+  p->writer = pointers;
+  return true;
+}
+
+static bool
+read_set (struct req_list *list, json_t *json, struct cowset_set_prop *p)
 {
   if (!req_json_id (json, "set", &p->set_id))
     return false;
@@ -139,6 +219,10 @@ read_set (json_t *json, struct cowset_set_prop *p)
   p->consistency = optional (json, "consistency");
   if (p->consistency == NULL)
     p->consistency = "crash";
+  if (!read_writers (list, json, p))
+    return false;
+  p->in_doubt = req_json_id (json, "home", &p->home);
+  p->home_uri = p->in_doubt ? req_json_text (json, "home_uri") : NULL;
   p->snapshots = json_array_size (json_object_get (json, "snapshots"));
   return true;
 }
@@ -158,9 +242,10 @@ list_new (size_t sets, size_t snapshots, size_t providers)
   list->pointers = calloc (snapshots + 1, sizeof *list->pointers);
   list->strings = calloc (snapshots + 1, sizeof *list->strings);
   list->sets = calloc (sets + 1, sizeof *list->sets);
+  list->blocks = calloc (4 * sets + 1, sizeof *list->blocks);
   list->providers = calloc (providers + 1, sizeof *list->providers);
   if (list->items && list->snapshots && list->pointers && list->strings &&
-      list->sets && list->providers)
+      list->sets && list->blocks && list->providers)
     return list;
   list_free (list);
   return NULL;
@@ -186,7 +271,7 @@ req_list_sets (const struct req_server *server, json_t *sets,
   json_array_foreach (sets, i, set) {
     struct cowset_set_prop *p = &list->sets[i];
 
-    if (!read_set (set, p))
+    if (!read_set (list, set, p))
       goto bad;
     p->snapshot = list->pointers + n;
     json_array_foreach (json_object_get (set, "snapshots"), k, json) {

@@ -24,6 +24,8 @@ struct req_list {
   struct cowset_provider_prop *providers;
   char **strings;
   size_t string_count;
+  void **blocks;                /* of the sets' writers */
+  size_t block_count;
 };
 
 /* In a snapshot: its server, where there are several. */

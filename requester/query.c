@@ -8,6 +8,7 @@
 
 #include "object.h"
 #include "props.h"
+#include "several.h"
 
 /* The sets of one server. */
 static cowset_hresult
@@ -73,33 +74,29 @@ note_server (json_t *set, const struct req_server *server)
     json_object_set_new (snapshot, REQ_SERVER_URI, json_string (server->uri));
 }
 
-cowset_hresult
-req_query_sets (struct cowset *c, uint32_t context,
-                const struct proto_id *set, const struct proto_id *snapshot,
-                json_t **sets)
+/* Of one that has no store nothing is in doubt. */
+static bool
+knows (const struct req_server *server, json_t *request)
 {
-  CLEANUP_JSON json_t *request =
-    json_pack ("{s:s, s:I}", "op", "query", "context",
-               context == VSS_CTX_ALL ? (json_int_t) -1
-                                      : (json_int_t) context);
-  CLEANUP_JSON json_t *all = NULL;
+  return strcmp (req_json_text (request, "op"), "undecided") != 0 ||
+         json_object_get (server->hello, "store_id") != NULL;
+}
+
+static cowset_hresult
+query_all (struct cowset *c, json_t *request, json_t **sets)
+{
+  CLEANUP_JSON json_t *all = json_array ();
   const size_t count = c->server_count;
 
-  if (request == NULL ||
-      (set && json_object_set_new (request, "set", req_id_json (set))) ||
-      (snapshot && json_object_set_new (request, "snapshot",
-                                        req_id_json (snapshot))))
-    return req_fail (E_OUTOFMEMORY, NULL);
-  if (count == 1)
-    return query_server (c->servers[0], request, sets);
-
-  all = json_array ();
   for (size_t i = 0; i < count; ++i) {
     CLEANUP_JSON json_t *some = NULL;
-    cowset_hresult hr = query_server (c->servers[i], request, &some);
+    cowset_hresult hr;
     json_t *part;
     size_t k;
 
+    if (!knows (c->servers[i], request))
+      continue;
+    hr = query_server (c->servers[i], request, &some);
     if (COWSET_FAILED (hr))
       return hr;
     json_array_foreach (some, k, part) {
@@ -109,6 +106,35 @@ req_query_sets (struct cowset *c, uint32_t context,
   }
   *sets = json_incref (all);
   return S_OK;
+}
+
+cowset_hresult
+req_query_sets (struct cowset *c, uint32_t context,
+                const struct proto_id *set, const struct proto_id *snapshot,
+                json_t **sets)
+{
+  CLEANUP_JSON json_t *request =
+    json_pack ("{s:s, s:I}", "op", "query", "context",
+               context == VSS_CTX_ALL ? (json_int_t) -1
+                                      : (json_int_t) context);
+
+  if (request == NULL ||
+      (set && json_object_set_new (request, "set", req_id_json (set))) ||
+      (snapshot && json_object_set_new (request, "snapshot",
+                                        req_id_json (snapshot))))
+    return req_fail (E_OUTOFMEMORY, NULL);
+  if (c->server_count == 1)
+    return query_server (c->servers[0], request, sets);
+  return query_all (c, request, sets);
+}
+
+cowset_hresult
+req_doubtful_sets (struct cowset *c, json_t **sets)
+{
+  CLEANUP_JSON json_t *request = json_pack ("{s:s}", "op", "undecided");
+
+  return request ? query_all (c, request, sets)
+                 : req_fail (E_OUTOFMEMORY, NULL);
 }
 
 /* ------------------------------------------------------------ one snapshot */
@@ -245,11 +271,32 @@ cowset_query (struct cowset *c, const struct cowset_id *queried_id,
       returned_type != VSS_OBJECT_PROVIDER)
     return req_fail (E_INVALIDARG, "Query: nothing of type %d can be listed",
                      (int) returned_type);
+  req_bring_decisions (c);
   hr = query_list (c, context, returned_type, &list);
   if (COWSET_FAILED (hr))
     return REQ_ONLY (hr, VSS_E_BAD_STATE, VSS_E_OBJECT_NOT_FOUND,
                      VSS_E_PROVIDER_VETO, VSS_E_UNEXPECTED_PROVIDER_ERROR);
   return enum_new (list, 0, out);
+}
+
+cowset_hresult
+cowset_query_doubtful (struct cowset *c, struct cowset_enum **out)
+{
+  struct req_list *list;
+  json_t *sets;
+  cowset_hresult hr;
+
+  if (c == NULL || out == NULL)
+    return req_fail_null ("cowset_query_doubtful", c ? "out" : "the object");
+  hr = req_check_state (c, CALL_QUERY);
+  if (COWSET_FAILED (hr))
+    return hr;
+  req_bring_decisions (c);
+  hr = req_doubtful_sets (c, &sets);
+  if (COWSET_SUCCEEDED (hr))
+    hr = req_list_sets (c->servers[0], sets, VSS_OBJECT_SNAPSHOT_SET, &list);
+  return COWSET_FAILED (hr) ? REQ_ONLY (hr, VSS_E_BAD_STATE)
+                            : enum_new (list, 0, out);
 }
 
 cowset_hresult

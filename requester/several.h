@@ -54,6 +54,56 @@ cowset_hresult req_crew_step (struct req_crew *crew, const char *op,
                               const char *option, uint32_t value,
                               uint64_t limit_ms, cowset_hresult late);
 
+/* The same in full.  The home of a set is the first of its servers; it decides
+ * about one that lasts (decide.c).
+ */
+struct req_order {
+  const char *op;
+  const char *option;
+  uint32_t value;
+  json_t *more;                 /* further members, borrowed; or NULL */
+  enum { REQ_EVERYWHERE, REQ_AT_HOME, REQ_ELSEWHERE } where;
+  uint64_t limit_ms;
+  cowset_hresult late;
+  bool final;                   /* neither a cancel nor another's failure ends
+                                 * it */
+};
+cowset_hresult req_crew_order (struct req_crew *crew,
+                               const struct req_order *order);
+
+struct req_server *req_crew_server (const struct req_crew *crew, size_t i);
+/* What the i-th has answered to the last step of a crew of several: S_FALSE if
+ * it was not asked.  *result is a new reference, or NULL.
+ */
+cowset_hresult req_crew_answer (struct req_crew *crew, size_t i,
+                                json_t **result);
+
+/* --------------------------------------------------------- sets that last */
+
+/* Whether all servers of the set can take part in one that lasts; else
+ * VSS_E_VOLUME_NOT_SUPPORTED.
+ */
+cowset_hresult req_can_decide (const struct req_server *server);
+
+/* The last steps, instead of set.finish, of a set that lasts and is over
+ * several servers.  S_OK: it was decided that the set is; a server that was
+ * lost meanwhile learns of it later.  A failure: that it is not, and it has to
+ * be aborted; but *in_doubt says that the home was lost while it decided, and
+ * nothing must be done.
+ */
+cowset_hresult req_decide (struct cowset *c, struct req_crew *crew,
+                           uint64_t limit_ms, bool *in_doubt);
+
+/* Bring what the object's servers have decided to those of them that wait for
+ * it, as far as possible.
+ */
+void req_bring_decisions (struct cowset *c);
+
+/* The sets that are in doubt at the object's servers: a new reference to an
+ * array like that of req_query_sets().
+ */
+cowset_hresult req_doubtful_sets (struct cowset *c, json_t **sets);
+
 /* End the set at all servers, whatever it is there, finished included.  Not
  * to be cancelled.  The thread's message is left alone.
  */

@@ -42,6 +42,7 @@ int cli_create (struct cli *cli, int argc, char *argv[]);
 int cli_run (struct cli *cli, int argc, char *argv[]);
 int cli_list (struct cli *cli, int argc, char *argv[]);
 int cli_info (struct cli *cli, int argc, char *argv[]);
+int cli_resolve (struct cli *cli, int argc, char *argv[]);
 int cli_delete (struct cli *cli, int argc, char *argv[]);
 int cli_status (struct cli *cli, int argc, char *argv[]);
 int cli_writers (struct cli *cli, int argc, char *argv[]);
@@ -92,6 +93,10 @@ int cli_connect (struct cli *cli, const uint32_t *context);
 
 /* All sets, newest first; cowset_enum_free() gives them back. */
 int cli_sets (struct cli *cli, struct cowset_enum **sets);
+
+/* The sets in doubt, as cli_sets(); and, of one, what info says of that. */
+int cli_doubtful_sets (struct cli *cli, struct cowset_enum **sets);
+void cli_print_doubt (const struct cowset_set_prop *set);
 
 /* The set that text names: its id or a snapshot's, its label (the newest of
  * that label), or "latest".  If it was a snapshot's id, *snapshot is that
@@ -163,6 +168,9 @@ int cli_make_set (struct cli *cli, const struct cli_plan *plan, int signals,
 int cli_run_async (struct cli *cli,
                    cowset_hresult (*call) (struct cowset *c,
                                            struct cowset_async **async));
+
+/* "stable". */
+const char *cli_writer_state (enum cowset_writer_state state);
 
 /* Say which writers have failed, and why; whether none has. */
 bool cli_report_writers (struct cli *cli);

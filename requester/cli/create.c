@@ -187,16 +187,18 @@ is_uri (const char *volume)
   return strncmp (volume, "nbd", 3) == 0 && strstr (volume, "://");
 }
 
-/* Whether the set may be one over several servers; such a set does not
- * last.
+/* The servers of volumes that are given by URI: whether all have a store
+ * matters for the context.
  */
-static bool
-is_several (const struct cli *cli, const struct cli_plan *plan)
+static cowset_hresult
+add_servers (struct cli *cli, const struct cli_plan *plan)
 {
-  for (size_t i = 0; i < plan->volume_count; ++i)
+  cowset_hresult hr = S_OK;
+
+  for (size_t i = 0; COWSET_SUCCEEDED (hr) && i < plan->volume_count; ++i)
     if (is_uri (plan->volumes[i]))
-      return true;
-  return cli->more_count > 0;
+      hr = cowset_add_server (cli->c, plan->volumes[i]);
+  return hr;
 }
 
 /* The context that was asked for, or the one that suits the server. */
@@ -205,13 +207,12 @@ choose_context (struct cli *cli, const struct cli_plan *plan,
                 const struct cowset_status *server, uint32_t *context)
 {
   if (plan->context == NULL) {
-    const bool lasts = server->has_store && !is_several (cli, plan);
-
     if (plan->writer_count > 0)
-      *context = lasts ? plan->writers_context
-                       : plan->writers_storeless_context;
+      *context = server->has_store ? plan->writers_context
+                                   : plan->writers_storeless_context;
     else
-      *context = lasts ? plan->default_context : plan->storeless_context;
+      *context = server->has_store ? plan->default_context
+                                   : plan->storeless_context;
     return CLI_DONE;
   }
   if (!cowset_context_parse (plan->context, context) ||
@@ -380,12 +381,17 @@ cli_complete (struct cli *cli, uint32_t context)
 
 /* The set's properties, which its object's context shows. */
 static int
-look_up (struct cli *cli, const struct cowset_id *set,
+look_up (struct cli *cli, uint32_t context, const struct cowset_id *set,
          struct cowset_enum **sets, const struct cowset_set_prop **out)
 {
   struct cowset_object_prop item;
+  char id[COWSET_ID_TEXT_SIZE];
   int status = cli_sets (cli, sets);
 
+  if (status != CLI_DONE && is_persistent (context)) {
+    cowset_id_format (set, id);
+    cli_say ("the set %s is made all the same, and stays", id);
+  }
   if (status != CLI_DONE)
     return status;
   while (cowset_enum_next (*sets, 1, &item, NULL) == S_OK)
@@ -411,7 +417,9 @@ try_to_make (struct cli *cli, const struct cli_plan *plan, int signals,
 
   if (status != CLI_DONE)
     return status;
-  hr = cowset_get_status (cli->c, &server);
+  hr = add_servers (cli, plan);
+  if (COWSET_SUCCEEDED (hr))
+    hr = cowset_get_status (cli->c, &server);
   if (COWSET_FAILED (hr))
     return cli_fail (hr, NULL);
   status = choose_context (cli, plan, server, context);
@@ -419,7 +427,7 @@ try_to_make (struct cli *cli, const struct cli_plan *plan, int signals,
     status = make_set (cli, plan, signals, server, *context, &id);
   cowset_status_free (server);
   if (status == CLI_DONE)
-    status = look_up (cli, &id, sets, set);
+    status = look_up (cli, *context, &id, sets, set);
   return status;
 }
 

@@ -19,6 +19,7 @@ static const char usage[] =
   "  cowset [-c URI] list\n"
   "  cowset [-c URI] info SET\n"
   "  cowset [-c URI] delete SET...\n"
+  "  cowset [-c URI]... resolve SET\n"
   "  cowset [-c URI] status\n"
   "  cowset [-c URI] writers [--try] WRITER...\n"
   "\n"
@@ -105,6 +106,15 @@ static const struct command {
     "id.\n"
     "\n"
     "  -f, --force          delete what somebody uses, too\n" },
+  { "resolve", cli_resolve,
+    "cowset -c URI -c URI... resolve [--abort] [--json] SET\n"
+    "\n"
+    "A set over several servers that was cut off while it was made may be in\n"
+    "doubt at some of them.  This asks its home, which decides, and carries\n"
+    "that out at the other servers that are named.  SET is an id.\n"
+    "\n"
+    "      --abort          the home is gone for good: drop the parts that are\n"
+    "                       in doubt at these servers\n" },
   { "status", cli_status,
     "cowset [-c URI] status [--json]\n"
     "\n"
@@ -134,7 +144,7 @@ static bool
 is_later (const char *name)
 {
   static const char *const later[] = {
-    "backup", "break", "diff", "expose", "resolve", "restore", "revert",
+    "backup", "break", "diff", "expose", "restore", "revert",
     "scrub", "unexpose", "verify",
   };
 

@@ -150,15 +150,42 @@ json_snapshot (const struct cowset_snapshot_prop *p)
                     "exceptions", (json_int_t) p->exceptions_blocks);
 }
 
+static json_t *
+json_component (const struct cowset_component *p)
+{
+  return json_pack ("{s:i, s:s, s:s, s:b}", "type", (int) p->type, "path",
+                    p->logical_path, "name", p->name, "selected",
+                    (int) p->selected);
+}
+
+static json_t *
+json_writer (const struct cowset_set_writer *p)
+{
+  json_t *components = json_array ();
+
+  for (size_t i = 0; i < p->components; ++i)
+    json_array_append_new (components, json_component (p->component[i]));
+  return json_pack ("{s:o, s:o, s:s, s:s, s:s, s:o, s:s, s:o}", "writer",
+                    json_id (&p->writer_id), "instance",
+                    json_id (&p->instance_id), "name", p->name, "kind",
+                    p->kind, "state", cli_writer_state (p->state),
+                    "failure", COWSET_FAILED (p->failure)
+                      ? json_text (cowset_result_name (p->failure))
+                      : json_null (),
+                    "message", p->message, "components", components);
+}
+
 json_t *
 cli_json_set (const struct cowset_set_prop *p)
 {
-  json_t *snapshots = json_array ();
+  json_t *snapshots = json_array (), *writers = json_array ();
 
   for (size_t i = 0; i < p->snapshots; ++i)
     json_array_append_new (snapshots, json_snapshot (p->snapshot[i]));
+  for (size_t i = 0; i < p->writers; ++i)
+    json_array_append_new (writers, json_writer (p->writer[i]));
   return json_pack ("{s:o, s:s, s:o, s:I, s:b, s:b, s:I, s:o, s:I, s:I, s:I,"
-                    " s:i, s:s, s:s, s:o}",
+                    " s:i, s:s, s:s, s:o, s:o, s:b, s:o*, s:o*}",
                     "set", json_id (&p->set_id), "label", p->label,
                     "context", json_text (cowset_context_name (p->context)),
                     "attributes", (json_int_t) p->context, "persistent",
@@ -170,7 +197,10 @@ cli_json_set (const struct cowset_set_prop *p)
                     (json_int_t) p->settle_ns, "count",
                     (int) p->snapshots_count, "machine", p->machine,
                     "consistency", p->consistency,
-                    "snapshots", snapshots);
+                    "snapshots", snapshots, "writers", writers, "in_doubt",
+                    (int) p->in_doubt, "home",
+                    p->in_doubt ? json_id (&p->home) : NULL, "home_uri",
+                    p->in_doubt ? json_string (p->home_uri) : NULL);
 }
 
 int

@@ -94,6 +94,26 @@ cli_find_set (struct cli *cli, const char *text, struct cowset_enum **sets,
   return cli_fail (VSS_E_OBJECT_NOT_FOUND, message);
 }
 
+/* One in doubt, by its id. */
+static bool
+find_doubtful (struct cli *cli, const char *text, struct cowset_enum **sets,
+               const struct cowset_set_prop **set)
+{
+  const struct cowset_set_prop *s;
+  struct cowset_id id;
+
+  if (!cowset_id_parse (text, &id) ||
+      COWSET_FAILED (cowset_query_doubtful (cli->c, sets)))
+    return false;
+  while ((s = next_set (*sets)) != NULL)
+    if (cowset_id_equal (&s->set_id, &id)) {
+      *set = s;
+      return true;
+    }
+  cowset_enum_free (*sets);
+  return false;
+}
+
 /* -------------------------------------------------------------------- list */
 
 static void
@@ -105,7 +125,7 @@ print_row (const struct cowset_set_prop *s)
   cowset_id_format (&s->set_id, id);
   printf ("%s  %-16s  %s  %-10s  ", id, *s->label ? s->label : "-",
           cli_time (s->created_ns, created, sizeof created),
-          s->persistent ? "persistent" : s->auto_release ? "session"
+          s->in_doubt ? "in doubt" : s->persistent ? "persistent" : s->auto_release ? "session"
                                                          : "memory");
   for (size_t i = 0; i < s->snapshots; ++i) {
     fputs (i > 0 ? "," : "", stdout);
@@ -117,11 +137,34 @@ print_row (const struct cowset_set_prop *s)
   fputc ('\n', stdout);
 }
 
+/* Those in doubt come last. */
+static int
+print_json (struct cowset_enum *sets, struct cowset_enum *doubtful)
+{
+  const struct cowset_set_prop *s;
+  json_t *array = json_array ();
+
+  while ((s = next_set (sets)) != NULL || (s = next_set (doubtful)) != NULL)
+    json_array_append_new (array, cli_json_set (s));
+  return cli_print_json (array);
+}
+
+static int
+print_table (struct cowset_enum *sets, struct cowset_enum *doubtful)
+{
+  const struct cowset_set_prop *s;
+
+  printf ("%-36s  %-16s  %-19s  %-10s  %s\n", "SET", "LABEL", "CREATED",
+          "KIND", "VOLUMES");
+  while ((s = next_set (sets)) != NULL || (s = next_set (doubtful)) != NULL)
+    print_row (s);
+  return cli_flush ();
+}
+
 int
 cli_list (struct cli *cli, int argc, char *argv[])
 {
-  const struct cowset_set_prop *s;
-  struct cowset_enum *sets = NULL;
+  struct cowset_enum *sets = NULL, *doubtful = NULL;
   int status = cli_options (cli, argc, argv);
 
   if (status >= 0)
@@ -130,25 +173,14 @@ cli_list (struct cli *cli, int argc, char *argv[])
     return cli_usage (cli, "%s: it takes no argument", argv[optind]);
   status = connect_to_all (cli);
   if (status == CLI_DONE)
+    status = cli_doubtful_sets (cli, &doubtful);
+  if (status == CLI_DONE)
     status = cli_sets (cli, &sets);
-  if (status != CLI_DONE)
-    return status;
-
-  if (cli->json) {
-    json_t *array = json_array ();
-
-    while ((s = next_set (sets)) != NULL)
-      json_array_append_new (array, cli_json_set (s));
-    status = cli_print_json (array);
-  }
-  else {
-    printf ("%-36s  %-16s  %-19s  %-10s  %s\n", "SET", "LABEL", "CREATED",
-            "KIND", "VOLUMES");
-    while ((s = next_set (sets)) != NULL)
-      print_row (s);
-    status = cli_flush ();
-  }
+  if (status == CLI_DONE)
+    status = cli->json ? print_json (sets, doubtful)
+                       : print_table (sets, doubtful);
   cowset_enum_free (sets);
+  cowset_enum_free (doubtful);
   return status;
 }
 
@@ -174,6 +206,42 @@ print_snapshot (const struct cowset_snapshot_prop *p)
   }
 }
 
+static const char *
+component_type (enum cowset_component_type type)
+{
+  return type == VSS_CT_DATABASE ? "database"
+         : type == VSS_CT_FILEGROUP ? "files" : "component";
+}
+
+static void
+print_writer (const struct cowset_set_writer *w)
+{
+  const char *failure = cowset_result_name (w->failure);
+  char id[COWSET_ID_TEXT_SIZE];
+
+  cowset_id_format (&w->writer_id, id);
+  fputs ("\nwriter     ", stdout);
+  cli_print_text (stdout, w->name);
+  fputs (" (", stdout);
+  cli_print_text (stdout, w->kind);
+  printf (")\n  id       %s\n  state    %s", id,
+          cli_writer_state (w->state));
+  if (COWSET_FAILED (w->failure)) {
+    printf (", %s: ", failure ? failure : "unknown code");
+    cli_print_text (stdout, w->message);
+  }
+  fputc ('\n', stdout);
+  for (size_t i = 0; i < w->components; ++i) {
+    const struct cowset_component *p = w->component[i];
+
+    printf ("  %-8s ", component_type (p->type));
+    cli_print_text (stdout, p->logical_path);
+    fputs (*p->logical_path ? "\\" : "", stdout);
+    cli_print_text (stdout, p->name);
+    fputs (p->selected ? "\n" : ", not selected\n", stdout);
+  }
+}
+
 static void
 print_set (const struct cowset_set_prop *s)
 {
@@ -196,6 +264,10 @@ print_set (const struct cowset_set_prop *s)
   printf ("snapshots  %zu of %d\n", s->snapshots, (int) s->snapshots_count);
   for (size_t i = 0; i < s->snapshots; ++i)
     print_snapshot (s->snapshot[i]);
+  for (size_t i = 0; i < s->writers; ++i)
+    print_writer (s->writer[i]);
+  if (s->in_doubt)
+    cli_print_doubt (s);
 }
 
 int
@@ -212,7 +284,7 @@ cli_info (struct cli *cli, int argc, char *argv[])
     return cli_usage (cli, optind == argc ? "which SET?" : "one SET at a "
                       "time");
   status = connect_to_all (cli);
-  if (status == CLI_DONE)
+  if (status == CLI_DONE && !find_doubtful (cli, argv[optind], &sets, &set))
     status = cli_find_set (cli, argv[optind], &sets, &set, &snapshot);
   if (status != CLI_DONE)
     return status;

@@ -20,8 +20,8 @@ level_name (const struct cowset_writer_metadata *m)
   }
 }
 
-static const char *
-state_name (enum cowset_writer_state state)
+const char *
+cli_writer_state (enum cowset_writer_state state)
 {
   static const char *const names[] = {
     [VSS_WS_UNKNOWN] = "unknown",
@@ -72,7 +72,7 @@ cli_report_writers (struct cli *cli)
     if (COWSET_FAILED (cowset_get_writer_status (cli->c, i, &s)))
       return false;
     if (s->state >= VSS_WS_FAILED_AT_IDENTIFY) {
-      cli_say ("writer %s: %s: %s (%s)", s->name, state_name (s->state),
+      cli_say ("writer %s: %s: %s (%s)", s->name, cli_writer_state (s->state),
                s->message, cowset_result_name (s->failure));
       well = false;
     }
@@ -100,7 +100,7 @@ json_writer (const struct cowset_writer_metadata *m,
   cowset_id_format (&m->writer_id, id);
   return json_pack ("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "name",
                     m->name, "id", id, "kind", m->kind, "level",
-                    level_name (m), "state", state_name (s->state), "failure",
+                    level_name (m), "state", cli_writer_state (s->state), "failure",
                     s->failure == S_OK ? "" : cowset_result_name (s->failure),
                     "message", s->message, "components", components);
 }
@@ -113,7 +113,7 @@ print_writer (const struct cowset_writer_metadata *m,
 
   cli_print_text (stdout, m->name);
   printf ("\n  kind       %s\n  level      %s\n  state      %s\n", m->kind,
-          level_name (m), state_name (s->state));
+          level_name (m), cli_writer_state (s->state));
   if (s->failure != S_OK) {
     printf ("  failure    %s: ", cowset_result_name (s->failure));
     cli_print_text (stdout, s->message);
