@@ -104,6 +104,8 @@ void cow_engine_free (struct cow_engine *e);
 
 /* Has the server a store that lasts? */
 bool cow_engine_has_store (const struct cow_engine *e);
+/* The directory in which old data is kept, by name or (without a store) not. */
+const char *cow_engine_store_path (const struct cow_engine *e);
 /* Its id; of an engine that has one, from cow_engine_open() on. */
 const struct cow_id *cow_engine_store_id (const struct cow_engine *e);
 

@@ -63,6 +63,8 @@ op_status (struct request *q)
   json_object_set_new (store, "limit_bytes", op_number (st.store_limit_bytes));
   json_object_set_new (store, "used_bytes", op_number (st.store_used_bytes));
   json_object_set_new (store, "file_bytes", op_number (st.store_file_bytes));
+  json_object_set_new (store, "path",
+                       op_text (cow_engine_store_path (engine)));
   json_object_set_new (store, "failed", json_boolean (st.store_failed));
   if (cow_engine_has_store (engine))
     json_object_set_new (store, "id", op_id (cow_engine_store_id (engine)));

@@ -907,6 +907,8 @@ struct cowset_status {
 
   size_t volumes;
   const struct cowset_volume_prop *const *volume;
+  const char *store_path;       /* at the server, the directory where old data
+                                 * is kept; "" of an older one */
 };
 
 /* In any state.  To be given back with cowset_status_free(). */

@@ -98,6 +98,7 @@ read_server (struct cowset_status *s, json_t *hello, json_t *answer)
   s->store_full_in_s = json_object_get (store, "full_in_s")
                          ? req_json_count (store, "full_in_s")
                          : UINT64_MAX;
+  s->store_path = req_json_text (store, "path");
   s->store_failed = json_is_true (json_object_get (store, "failed"));
   s->ring_bytes = req_json_count (memory, "ring_bytes");
   s->ring_dirty_bytes = req_json_count (memory, "ring_dirty_bytes");

@@ -202,6 +202,12 @@ cow_engine_start (struct cow_engine *e, struct cow_error *err)
   return 0;
 }
 
+const char *
+cow_engine_store_path (const struct cow_engine *e)
+{
+  return e->store_directory ? e->store_directory : e->store_path;
+}
+
 bool
 cow_engine_has_store (const struct cow_engine *e)
 {

@@ -36,14 +36,14 @@ json_status (const struct cowset_status *s)
     json_array_append_new (volumes, json_volume (s->volume[i]));
   return json_pack (
     "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b,"
-    " s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o*, s:b},"
+    " s:{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o*, s:b},"
     " s:{s:I, s:I, s:I}, s:o}",
     "server", s->server, "machine", s->machine, "uri", s->uri, "instance",
     instance, "io", s->io, "uptime_ms", (json_int_t) s->uptime_ms,
     "hold_limit_ms", (json_int_t) s->hold_limit_ms, "flush_limit_ms",
     (json_int_t) s->flush_limit_ms, "sets", (json_int_t) s->sets, "sessions",
     (json_int_t) s->sessions, "has_store", (int) s->has_store,
-    "store", "limit_bytes", (json_int_t) s->store_limit_bytes, "used_bytes",
+    "store", "path", s->store_path, "limit_bytes", (json_int_t) s->store_limit_bytes, "used_bytes",
     (json_int_t) s->store_used_bytes, "file_bytes",
     (json_int_t) s->store_file_bytes, "written_bytes",
     (json_int_t) s->store_written_bytes, "copied_bytes",
@@ -77,6 +77,11 @@ print_status (const struct cowset_status *s)
           cli_size (s->store_limit_bytes, b, sizeof b),
           cli_size (s->store_file_bytes, c, sizeof c),
           s->store_failed ? ", FAILED" : "");
+  if (*s->store_path) {
+    fputs ("           in ", stdout);
+    cli_print_text (stdout, s->store_path);
+    fputs (s->has_store ? "\n" : ", without a name\n", stdout);
+  }
   if (s->store_full_in_s != UINT64_MAX)
     printf ("filling    %s a second, full in %" PRIu64 " s at that rate\n",
             cli_size (s->store_fill_rate, a, sizeof a), s->store_full_in_s);

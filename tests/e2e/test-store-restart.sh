@@ -55,6 +55,12 @@ chmod 755 "$tmp/hooks/app"
   >/dev/null
 consistency () { "$cowset" -c "$uri" info --json "$1" | jq -r .consistency; }
 [ "$(consistency four)" = application ] || fail "four: $(consistency four)"
+answers () { "$cowset" -c "$uri" info --json "$1" | jq -c .writers; }
+said=$(answers four)
+jq -e 'length == 1 and .[0].name == "app" and .[0].failure == null and
+  (.[0].writer | length) == 36 and .[0].state != "unknown"' <<<"$said" \
+  >/dev/null || fail "the writers of four: $said"
+[ "$(answers three)" = '[]' ] || fail "the writers of three"
 "$cowset" -c "$uri" delete two >/dev/null
 # One that lasts only as long as its maker.
 "$cowset" -c "$uri" create --context file-share-backup a >/dev/null 2>&1 &
@@ -68,6 +74,7 @@ serve
 [ "$(consistency four)" = application ] ||
   fail "four was application-consistent, now $(consistency four)"
 [ "$(consistency three)" = crash ] || fail "three: $(consistency three)"
+[ "$(answers four)" = "$said" ] || fail "four's were $said, now $(answers four)"
 right one a b
 right three b
 overwrite a 6

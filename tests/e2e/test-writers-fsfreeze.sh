@@ -116,6 +116,17 @@ truncate -s 8M "$tmp/a.mnt/b.img"
 start_nbdkit -n b "$tmp/a.mnt/b.img" store-limit=1M
 refused "an origin on it"
 stop_nbdkit "$nbdkit_pid_b"
+# Its store, with a name and without.
+mkdir "$tmp/a.mnt/store"
+truncate -s 8M "$tmp/b.img"
+start_nbdkit -n b "$tmp/b.img" store="$tmp/a.mnt/store" store-limit=8M \
+  store-reserve=0
+refused "a store on it"
+grep -q "the store $tmp/a.mnt/store lies" "$tmp/err" || fail "$(cat "$tmp/err")"
+stop_nbdkit "$nbdkit_pid_b"
+TMPDIR=$tmp/a.mnt start_nbdkit -n b "$tmp/b.img" store-limit=1M
+refused "an unnamed store on it"
+stop_nbdkit "$nbdkit_pid_b"
 mke2fs -q -F -t ext4 "$tmp/a.mnt/b.img"
 mkdir "$tmp/inner"
 inner=$(losetup -f --show "$tmp/a.mnt/b.img")
