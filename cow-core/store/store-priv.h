@@ -47,6 +47,19 @@ struct positions {
   uint64_t word[4];
 };
 
+static inline bool
+positions_have (const struct positions *p, unsigned i)
+{
+  return p->word[i / 64] >> i % 64 & 1;
+}
+
+static inline void
+positions_add (struct positions *p, unsigned from, unsigned n)
+{
+  for (unsigned i = from; i < from + n; i++)
+    p->word[i / 64] |= UINT64_C (1) << i % 64;
+}
+
 struct buffer {
   uint8_t *mem;                 /* header and blocks, as in the file */
   uint32_t segment;             /* or NO_SEGMENT */
@@ -254,7 +267,15 @@ int cow_store_take_segments (struct cow_store *s, uint64_t at_least);
 /* store-file.c: the checksum of a segment's header, which is complete. */
 void cow_store_seal (const struct cow_store *s, struct disk_segment *h);
 
-/* store-open.c */
+/* store-replay.c: open the journal, or make a new one, and tell the engine what
+ * is there; do this with the header of each segment that was not full; forget
+ * what was read.
+ */
+int cow_store_replay_journal (struct cow_store *s, struct cow_error *err);
+int cow_store_each_open_segment (struct cow_store *s,
+                                 int (*fn) (struct cow_store *s,
+                                            uint32_t segment,
+                                            const struct disk_segment *h));
 void cow_store_end_replay (struct cow_store *s);
 
 /* store-marks.c: read the clean mark (-EUCLEAN if it is wrong) and the slots;
@@ -265,6 +286,16 @@ int cow_marks_read (struct cow_store *s, struct cow_error *err);
 int cow_marks_clear_clean (struct cow_store *s);
 int cow_marks_go_live (struct cow_store *s);
 int cow_store_zero_range (struct cow_store *s, uint64_t offset, uint64_t len);
+
+/* What the leader takes with it. */
+struct log_batch {
+  struct gathering *g;
+  cow_ticket ticket;
+  uint32_t freed;               /* list */
+  unsigned freed_count;
+  uint64_t sequence;
+  uint64_t bytes;
+};
 
 /* store-log.c */
 /* A piece has been filled: its blocks are in the next batch. */
@@ -283,7 +314,17 @@ void cow_log_clear (struct cow_store *s);
  * segments that were given up.  Returns whether there was.
  */
 bool cow_log_work (struct cow_store *s);
-/* A checkpoint, with nobody else at the log. */
+
+/* store-batch.c: the records in use at these positions of a buffer, as one
+ * EXCEPTIONS entry; everything of a batch but what is under the lock.
+ */
+int cow_log_add_exceptions (struct cow_store *s, const struct buffer *b,
+                            const struct positions *which,
+                            struct cow_entries *out);
+int cow_log_write_batch (struct cow_store *s, struct log_batch *batch,
+                         uint64_t deadline_ns);
+
+/* store-checkpoint.c: a checkpoint, with nobody else at the log. */
 int cow_log_checkpoint (struct cow_store *s);
 
 /* store-space.c: take space for more segments, where there is need.  Returns
