@@ -185,7 +185,7 @@ bool cow_catalogue_remove (struct cow_engine *e, struct cow_set *s);
 void cow_set_drop (struct cow_set *s);  /* a count */
 
 /* Make the end of snapshots durable, where they are persistent, then end them.
- * cow_engine_lose goes down all rungs (persist.c) if the journal can't be
+ * cow_engine_lose goes down all rungs (rungs.c) if the journal can't be
  * written, and returns how many it ended, other snapshots of their volumes
  * included.  cow_engine_delete does so only when it has failed for good; with
  * -ENOSPC and -ENOMEM nothing was done.  They must be in sets of the catalogue,
@@ -198,6 +198,14 @@ int cow_engine_delete (struct cow_engine *e, struct cow_snapshot **snaps,
 /* All live snapshots of a volume. */
 unsigned cow_engine_lose_volume (struct cow_engine *e, struct cow_volume *v,
                                  enum cow_snapshot_end end);
+
+/* What each way to record an end may take. */
+#define COW_RUNG_NS (2 * COW_NS_PER_S)
+/* The journal is out of reach: all persistent snapshots of these volumes end
+ * durably in another way, or it is said that they can't.
+ */
+void cow_engine_give_up (struct cow_engine *e, struct cow_volume **volumes,
+                         unsigned count, enum cow_snapshot_end end);
 
 /* What the journal says of a set. */
 void cow_set_to_record_locked (struct cow_engine *e, const struct cow_set *s,

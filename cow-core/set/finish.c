@@ -34,16 +34,6 @@ sync_origins (struct cow_set *s, struct cow_error *err)
   return 0;
 }
 
-/* None is on its way down either. */
-static bool
-is_any_ending (const struct cow_set *s)
-{
-  for (unsigned i = 0; i < s->members; i++)
-    if (atomic_load (&s->member[i].snapshot->ending) != COW_ALIVE)
-      return true;
-  return false;
-}
-
 /* The point of no return: the set is in the catalogue, hidden, and its record
  * is as good as on its way.
  */
@@ -55,9 +45,7 @@ submit_locked (struct cow_set *s, bool undecided, struct cow_entries *entries,
   int rc;
   LOCK_FOR_SCOPE (&e->sets_lock);
 
-  rc = cow_set_check_alive (s, err);
-  if (rc == 0 && is_any_ending (s))
-    rc = cow_error_set (err, -EIO, "a snapshot of the set is being lost");
+  rc = cow_set_check_ending (s, err);
   if (rc < 0)
     return rc;
   s->undecided = undecided;

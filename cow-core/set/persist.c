@@ -11,8 +11,8 @@
  *       stands after its set in the journal.
  *
  * Losing goes down these rungs, each of which has its time: an END entry; an
- * invalidation slot of the store, or the removal of its LIVE, for all
- * snapshots of the volumes; another mark at their origins.  If all fail, the
+ * invalidation slot of the store, for all snapshots of the volumes; the removal
+ * of its LIVE; another mark at the origins.  If all fail, the
  * origins are served on, and that is said.
  *
  * Threads: any.  No lock is held over a call of the store.
@@ -26,10 +26,9 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "base/mutant.h"
 #include "set/engine.h"
-
-#define RUNG_NS (2 * COW_NS_PER_S)
 
 /* ------------------------------------------------------------- checkpoints */
 
@@ -345,88 +344,6 @@ record_ends (struct cow_engine *e, struct cow_snapshot **snaps,
   return rc;
 }
 
-static int
-run_rung (struct cow_engine *e, int (*step) (void *), void *arg)
-{
-  int rc;
-
-  if (e->options.run)
-    return e->options.run (e->options.run_opaque, step, free, arg,
-                           cow_now_ns () + RUNG_NS);
-  rc = step (arg);
-  free (arg);
-  return rc;
-}
-
-struct invalidation {
-  struct cow_store *store;
-  unsigned end, count;
-  uint32_t volume[];
-};
-
-static int
-invalidate (void *arg)
-{
-  const struct invalidation *i = arg;
-
-  return cow_store_invalidate (i->store, i->end, i->volume, i->count);
-}
-
-struct unmarking {
-  struct cow_engine *engine;
-  unsigned count;
-  struct cow_volume *volume[];
-};
-
-/* A mark of no store: the next server of this one sees that it is not its. */
-static int
-unmark (void *arg)
-{
-  const struct unmarking *u = arg;
-  const struct cow_mark nobody = { .epoch = 0 };
-  int rc = 0;
-
-  for (unsigned i = 0; rc == 0 && i < u->count; i++)
-    rc = cow_mark_write (u->engine, u->volume[i], &nobody);
-  return rc;
-}
-
-/* The journal is out of reach: all snapshots of these volumes are given up. */
-static void
-give_up (struct cow_engine *e, struct cow_volume **volumes, unsigned count,
-         enum cow_snapshot_end end)
-{
-  struct invalidation *inv
-    = malloc (sizeof *inv + count * sizeof inv->volume[0]);
-  struct unmarking *un;
-  int rc = -ENOMEM;
-
-  if (inv) {
-    *inv = (struct invalidation) { .store = e->store, .end = (unsigned) end,
-                                   .count = count };
-    for (unsigned i = 0; i < count; i++)
-      inv->volume[i] = volumes[i]->store_number;
-    rc = run_rung (e, invalidate, inv);
-  }
-  if (rc == 0)
-    return;
-  cow_log (COW_LOG_ERROR,
-           "store: the end of snapshots can't be recorded in it (%s): their "
-           "origins are marked instead", strerror (-rc));
-  un = malloc (sizeof *un + count * sizeof un->volume[0]);
-  rc = -ENOMEM;
-  if (un) {
-    *un = (struct unmarking) { .engine = e, .count = count };
-    memcpy (un->volume, volumes, count * sizeof un->volume[0]);
-    rc = run_rung (e, unmark, un);
-  }
-  if (rc < 0)
-    cow_log (COW_LOG_ERROR,
-             "the end of snapshots can't be recorded anywhere (%s); the "
-             "volumes are served on: REMOVE THE STORE before the next start, "
-             "or its snapshots will be wrong", strerror (-rc));
-}
-
 /* The volumes of some persistent snapshots, each once. */
 static unsigned
 volumes_of (struct cow_snapshot **snaps, unsigned count,
@@ -526,22 +443,55 @@ lose_persistent (struct cow_engine *e, struct cow_volume *v,
   return ended;
 }
 
-/* Those that are on their way down already end as they were told to. */
+/* The volumes with persistent snapshots, in memory to be freed; NULL: none, or no
+ * memory.
+ */
+static struct cow_volume **
+lasting_volumes (struct cow_engine *e, unsigned *count)
+{
+  struct cow_volume **all = calloc (e->volumes, sizeof *all);
+
+  *count = 0;
+  for (unsigned i = 0; all && i < e->volumes; i++) {
+    struct cow_volume *v = e->volume[i]->volume;
+    LOCK_FOR_SCOPE (&v->snaps_lock);
+
+    if (v->lasting_lives > 0)
+      all[(*count)++] = v;
+  }
+  return all;
+}
+
+/* Those that are on their way down already end as they were told to.  If the
+ * journal can't be written, all others of their volumes end with them; and if
+ * the store has failed, those of every volume, in one go: a disk that hangs
+ * takes its time once, not once for each.
+ */
 static unsigned
 lose (struct cow_engine *e, struct cow_snapshot **snaps, unsigned count,
       enum cow_snapshot_end end)
 {
-  struct cow_volume *volumes[COW_SET_VOLUMES_MAX];
-  unsigned n = volumes_of (snaps, count, volumes, COW_SET_VOLUMES_MAX);
+  struct cow_volume *own[COW_SET_VOLUMES_MAX], **volumes = own;
+  CLEANUP_FREE struct cow_volume **all = NULL;
+  struct cow_store_status status;
+  unsigned n = volumes_of (snaps, count, own, COW_SET_VOLUMES_MAX), many;
   unsigned ended = 0;
   int rc = 0;
 
   if (n > 0)
     rc = record_ends (e, snaps, count, end,
-                      cow_now_ns () + COW_MIN (RUNG_NS,
+                      cow_now_ns () + COW_MIN (COW_RUNG_NS,
                                                e->options.store_timeout_ns));
-  if (rc < 0)
-    give_up (e, volumes, n, end);
+  if (rc < 0) {
+    cow_store_status (e->store, &status);
+    if (status.failed && !e->options.protect_snapshot)
+      all = lasting_volumes (e, &many);
+    if (all != NULL && many >= n) {
+      volumes = all;
+      n = many;
+    }
+    cow_engine_give_up (e, volumes, n, end);
+  }
   for (unsigned i = 0; i < count; i++)
     ended += lose_one (e, snaps[i], end);
   if (rc < 0)
@@ -603,7 +553,7 @@ cow_engine_lose_volume (struct cow_engine *e, struct cow_volume *v,
     free (snaps);
   }
   else if (count > 0) {
-    give_up (e, &v, 1, end);
+    cow_engine_give_up (e, &v, 1, end);
     ended = cow_volume_end_all (v, UINT32_MAX, end);
     atomic_fetch_add (&e->invalidated, ended);
   }

@@ -17,6 +17,8 @@ void cow_set_abort_locked (struct cow_set *s) COW_REQUIRES (s->lock);
 int cow_set_fail_phase (struct cow_set *s, int rc);
 /* All or none: has a snapshot of the set been lost on the way? */
 int cow_set_check_alive (struct cow_set *s, struct cow_error *err);
+/* The same, and is none on its way down? */
+int cow_set_check_ending (struct cow_set *s, struct cow_error *err);
 void cow_set_drop_claims (struct cow_set *s);
 void cow_set_log (const struct cow_set *s, const char *what);
 

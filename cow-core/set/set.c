@@ -472,19 +472,36 @@ cow_set_switch (struct cow_set *s, struct cow_error *err)
 }
 
 /* All or none: has a snapshot of the set been lost on the way? */
+static int
+say_end (const struct cow_volume *v, int end, struct cow_error *err)
+{
+  if (end == COW_ALIVE)
+    return 0;
+  return cow_error_set (err, end == COW_LOST_STORE_FULL ? -ENOSPC : -EIO,
+                        "%s: %s", v->name,
+                        cow_snapshot_end_text ((enum cow_snapshot_end) end));
+}
+
 int
 cow_set_check_alive (struct cow_set *s, struct cow_error *err)
 {
-  for (unsigned i = 0; i < s->members; i++) {
-    int end = atomic_load (&s->member[i].snapshot->end);
+  int rc = 0;
 
-    if (end != COW_ALIVE)
-      return cow_error_set (
-        err, end == COW_LOST_STORE_FULL ? -ENOSPC : -EIO, "%s: %s",
-        s->member[i].volume->name,
-        cow_snapshot_end_text ((enum cow_snapshot_end) end));
-  }
-  return 0;
+  for (unsigned i = 0; rc == 0 && i < s->members; i++)
+    rc = say_end (s->member[i].volume,
+                  atomic_load (&s->member[i].snapshot->end), err);
+  return rc;
+}
+
+int
+cow_set_check_ending (struct cow_set *s, struct cow_error *err)
+{
+  int rc = cow_set_check_alive (s, err);
+
+  for (unsigned i = 0; rc == 0 && i < s->members; i++)
+    rc = say_end (s->member[i].volume,
+                  atomic_load (&s->member[i].snapshot->ending), err);
+  return rc;
 }
 
 int

