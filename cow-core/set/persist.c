@@ -473,6 +473,7 @@ lose (struct cow_engine *e, struct cow_snapshot **snaps, unsigned count,
 {
   struct cow_volume *own[COW_SET_VOLUMES_MAX], **volumes = own;
   CLEANUP_FREE struct cow_volume **all = NULL;
+  enum cow_snapshot_end with = end; /* how the others end */
   struct cow_store_status status;
   unsigned n = volumes_of (snaps, count, own, COW_SET_VOLUMES_MAX), many;
   unsigned ended = 0;
@@ -490,15 +491,15 @@ lose (struct cow_engine *e, struct cow_snapshot **snaps, unsigned count,
       volumes = all;
       n = many;
     }
-    cow_engine_give_up (e, volumes, n, end);
+    if (end == COW_DELETED || (all != NULL && end != COW_LOST_STORE_TIMEOUT))
+      with = COW_LOST_STORE_ERROR;
+    cow_engine_give_up (e, volumes, n, all != NULL ? with : end);
   }
   for (unsigned i = 0; i < count; i++)
     ended += lose_one (e, snaps[i], end);
   if (rc < 0)
     for (unsigned i = 0; i < n; i++)
-      ended += lose_persistent (e, volumes[i],
-                                end == COW_DELETED ? COW_LOST_STORE_ERROR
-                                                   : end);
+      ended += lose_persistent (e, volumes[i], with);
   return ended;
 }
 

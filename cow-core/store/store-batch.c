@@ -135,13 +135,30 @@ add_appends (struct gathering *g, struct cow_entries *out)
 
 /* ------------------------------------------------------------- a batch */
 
+/* -ENOSPC is what a full journal is to its users, of which nothing has been
+ * written.  That a write had no space is a failed write.
+ */
+static int
+as_failure (int rc)
+{
+  return rc == -ENOSPC ? -EIO : rc;
+}
+
+int
+cow_log_checkpoint_running (struct cow_store *s)
+{
+  int rc = cow_log_checkpoint (s);
+
+  return cow_journal_failed (s->journal) ? as_failure (rc) : rc;
+}
+
 static void
 write_done (struct cow_request *req, int result)
 {
   struct store_log *l = req->opaque;
 
   if (result < 0 && l->result == 0)
-    l->result = result;
+    l->result = as_failure (result);
 }
 
 /* Until everything that is in flight is done.  -ETIMEDOUT: the log is stuck. */
@@ -252,7 +269,7 @@ make_record (struct cow_store *s, struct log_batch *batch,
            : cow_journal_append (s->journal, out, w);
     if (rc != -ENOSPC || made)
       return rc < 0 ? rc : 1;
-    rc = cow_log_checkpoint (s);
+    rc = cow_log_checkpoint_running (s);
     if (rc < 0)
       return rc;
   }

@@ -385,7 +385,7 @@ checkpoint_early_locked (struct cow_store *s)
 
   l->busy = true;
   cow_mutex_unlock (&s->lock);
-  rc = cow_log_checkpoint (s);
+  rc = cow_log_checkpoint_running (s);
   if (rc < 0 && rc != -ENOSPC)
     cow_store_fail (s, rc, "writing a checkpoint");
   cow_mutex_lock (&s->lock);

@@ -323,6 +323,10 @@ int cow_log_add_exceptions (struct cow_store *s, const struct buffer *b,
                             struct cow_entries *out);
 int cow_log_write_batch (struct cow_store *s, struct log_batch *batch,
                          uint64_t deadline_ns);
+/* A checkpoint by the leader.  -ENOSPC: there is no room for it in the journal,
+ * and nothing was written; any other error is final.
+ */
+int cow_log_checkpoint_running (struct cow_store *s);
 
 /* store-checkpoint.c: a checkpoint, with nobody else at the log. */
 int cow_log_checkpoint (struct cow_store *s);

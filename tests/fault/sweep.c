@@ -43,7 +43,7 @@ static const struct variant {
   { "direct", 512, 4096, false, false, 2 },
   { "large-blocks", 4096, 65536, false, false, 0 },
   { "protect", 0, 4096, true, false, 1 },
-  { "named", 0, 4096, false, true, 1 },
+  { "named", 0, 4096, false, true, 2 },
 };
 
 #define WRITES (SIM_WRITE | SIM_ALLOCATE | SIM_ZERO | SIM_PUNCH)
@@ -58,6 +58,9 @@ static const struct mode {
   { "enospc-once", 2, { .ops = WRITES, .times = 1, .error = -ENOSPC }, 0 },
   { "partial-once", 2,
     { .ops = SIM_WRITE, .times = 1, .error = -EIO, .partial = true }, 0 },
+  { "short-store-once", 1,
+    { .ops = SIM_WRITE, .file = STORE_FILE, .times = 1, .error = -ENOSPC,
+      .partial = true }, 0 },
   { "late", 3, { .times = 1, .delay_ns = 30 * COW_NS_PER_S }, 0 },
   { "late-and-eio", 3,
     { .times = 1, .error = -EIO, .delay_ns = 30 * COW_NS_PER_S }, 0 },
