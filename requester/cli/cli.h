@@ -189,6 +189,22 @@ bool cli_set_alive (struct cli *cli, const struct cowset_set_prop *set);
 
 int cli_drop_set (struct cli *cli, const struct cowset_set_prop *set);
 
+/* The backup components document, for a file.  Without a path nothing is done.
+ */
+struct cli_document {
+  const char *path;
+  int fd;                       /* -1: not begun */
+  char beside[4096];            /* where it is until it is whole */
+};
+/* False after a message: no file can be there. */
+bool cli_document_begin (struct cli_document *d);
+/* Save it, of the set that was made.  CLI_DONE, or the exit status after a
+ * message.
+ */
+int cli_document_end (struct cli *cli, struct cli_document *d);
+/* There is none. */
+void cli_document_drop (struct cli_document *d);
+
 /* ---------------------------------------------------------------- printing */
 
 /* Text of a server, with control characters replaced. */

@@ -582,14 +582,18 @@ stay (struct cli *cli, const struct cowset_set_prop *set, int signals)
   }
 }
 
+enum { OPT_DOCUMENT = 2000 };
+
 int
 cli_create (struct cli *cli, int argc, char *argv[])
 {
   static const struct option options[] = {
     CLI_LONG_OPTIONS,
     CLI_PLAN_LONG_OPTIONS,
+    { "document", required_argument, NULL, OPT_DOCUMENT },
     { NULL, 0, NULL, 0 },
   };
+  struct cli_document document = { .path = NULL, .fd = -1 };
   struct cli_plan plan = {
     .default_context = VSS_CTX_NAS_ROLLBACK,
     .storeless_context = VSS_CTX_FILE_SHARE_BACKUP,
@@ -604,19 +608,26 @@ cli_create (struct cli *cli, int argc, char *argv[])
   while ((opt = getopt_long (argc, argv,
                              CLI_SHORT_OPTIONS CLI_PLAN_SHORT_OPTIONS,
                              options, NULL)) != -1)
-    if (!cli_plan_option (&plan, opt) && (status = cli_option (cli, opt)) >= 0)
+    if (opt == OPT_DOCUMENT)
+      document.path = optarg;
+    else if (!cli_plan_option (&plan, opt) &&
+             (status = cli_option (cli, opt)) >= 0)
       return status;
   plan.volumes = argv + optind;
   plan.volume_count = (size_t) (argc - optind);
 
   signals = cli_signals (false);
-  if (signals == -1)
+  if (signals == -1 || !cli_document_begin (&document))
     return CLI_FAILED;
   status = cli_make_set (cli, &plan, signals, &context, &sets, &set);
-  if (status != CLI_DONE)
+  if (status != CLI_DONE) {
+    cli_document_drop (&document);
     return status;
+  }
   cli_complete (cli, context);
-  status = print_made (cli, set);
+  status = cli_document_end (cli, &document);
+  if (print_made (cli, set) != CLI_DONE)
+    status = CLI_FAILED;
   if (status == CLI_DONE && is_auto_release (context)) {
     cli_say (plan.context ? "the set lasts until this command is interrupted"
                           : "the server has no store: the set lasts until "

@@ -66,6 +66,7 @@ static const struct command {
     "  -p, --provider P     name or id; default: the server's choice\n"
     "      --retry[=S]      after a failure that may pass wait ten minutes (or\n"
     "                       S seconds) and try again, three times at most\n"
+    "      --document FILE  save the backup components document there\n"
     WRITER_HELP },
   { "run", cli_run,
     "cowset [-c URI] run [OPTION]... VOLUME... -- COMMAND [ARGUMENT]...\n"

@@ -54,6 +54,10 @@ req_raiser_clear (struct req_raiser *r)
   pthread_mutex_destroy (&r->turn);
 }
 
+/* How long a thaw may take: as long as the freeze, within these. */
+#define THAW_MIN_MS 10000u
+#define THAW_MAX_MS 60000u
+
 /* How long a writer may take; from freeze to thaw is its own affair. */
 static uint32_t
 limit_ms (struct cowset *c, const struct req_writer *w, enum req_event event)
@@ -67,6 +71,10 @@ limit_ms (struct cowset *c, const struct req_writer *w, enum req_event event)
     return c->writer_prepare_ms;
   case REQ_EVENT_FREEZE:
     return w->freeze_timeout_ms;
+  case REQ_EVENT_THAW:
+    return w->freeze_timeout_ms < THAW_MIN_MS   ? THAW_MIN_MS
+           : w->freeze_timeout_ms > THAW_MAX_MS ? THAW_MAX_MS
+                                                : w->freeze_timeout_ms;
   default:
     return 60000;
   }

@@ -5,6 +5,9 @@
 
 . "${COWSET_TESTS:-$(dirname "$0")/..}/functions.sh"
 
+requires jq
+requires_python nbd
+
 hard=11111111-0000-4000-8000-000000000001
 truncate -s 8M "$tmp/a.img"
 export SLOW_SYNC=$tmp/slow
@@ -87,4 +90,36 @@ rm -f "$tmp/hard"
 start_nbdkit "$tmp/a.img" store-reserve=1E \
   debug-provider=hardware:$hard:"$tmp/hard"
 code VSS_E_INSUFFICIENT_STORAGE 0x8004231f 1 --retry=0
+stop_nbdkit
+
+# A store that has failed, as its disk did, is not believed again before the
+# server is started anew; the volume is served on.
+mkdir "$tmp/store"
+serve_failing ()
+{
+  FAIL_SYNC=$tmp/failing LD_PRELOAD=$slow start_nbdkit "$tmp/a.img" \
+    io=sync store="$tmp/store" store-reserve=0 \
+    debug-provider=hardware:$hard:"$tmp/hard"
+}
+serve_failing
+touch "$tmp/failing"
+code VSS_E_REBOOT_REQUIRED 0x80042327 1 --retry=0
+rm "$tmp/failing"
+code VSS_E_REBOOT_REQUIRED 0x80042327 1 --retry=0
+"$cowset" -c "$uri" status --json | jq -e .store.failed >/dev/null ||
+  fail 'status does not say that the store has failed'
+"$python" - "$(export_uri a)" <<'END2'
+import nbd
+import sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+h.pwrite(b"1" * 65536, 0)
+h.flush()
+h.shutdown()
+END2
+kill "$nbdkit_pid"
+wait "$nbdkit_pid" || true      # it says that the store was not closed in order
+nbdkit_pids=
+serve_failing
+"$cowset" -c "$uri" create a >/dev/null || fail 'not better after a restart'
 stop_nbdkit

@@ -90,6 +90,28 @@ jq -e '.context == "backup" and .attributes == 131072 and .auto_release and
 kill -INT "$maker"
 ended 0
 
+# The document, as a whole and with the rights of any other file; a place where
+# it cannot be is found before there is a set.
+echo old >"$tmp/doc.json"
+create --document "$tmp/doc.json" --label named a b-1
+jq -e --arg s "$(head -n 1 "$tmp/out")" '.set == $s and .label == "named" and
+  (.snapshots | map(.volume)) == ["a", "b-1"]' "$tmp/doc.json" >/dev/null ||
+  fail "the document: $(cat "$tmp/doc.json")"
+kill -INT "$maker"
+ended 0
+( umask 027; create --document "$tmp/doc2.json" a; kill -INT "$maker"; ended 0 )
+[ "$(stat -c %a "$tmp/doc2.json")" = 640 ] || fail 'its rights'
+status=0
+"$cowset" create --document "$tmp/none/doc.json" a 2>"$tmp/err" || status=$?
+[ $status = 1 ] || fail "a document nowhere: $status"
+grep -q 'no set was made' "$tmp/err" || fail "$(cat "$tmp/err")"
+no_set || fail 'a set without its document'
+status=0
+"$cowset" create --document "$tmp/doc.json" nix 2>"$tmp/err" || status=$?
+[ $status = 1 ] || fail "a volume that is not there: $status"
+jq -e '.label == "named"' "$tmp/doc.json" >/dev/null || fail 'it was lost'
+[ "$(find "$tmp" -name 'doc*.json*' | wc -l)" = 2 ] || fail 'a file was left'
+
 # The server goes: so does the set, and it is said.
 create a
 stop_nbdkit

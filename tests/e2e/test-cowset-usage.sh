@@ -82,8 +82,11 @@ says 'VSS_E_OBJECT_NOT_FOUND'
 gives 1 -c "nbd+unix:///?socket=$tmp/nobody" list
 says 'VSS_E_REMOTE_SERVER_UNAVAILABLE, 0x80042323'
 says 'what to do: '
-for later in break revert expose unexpose diff backup restore verify scrub \
-             resolve; do
+gives 2 -c "$uri" resolve
+gives 2 -c "$uri" resolve x
+gives 1 -c "$uri" resolve 11111111-1111-4111-8111-111111111111
+says 'VSS_E_OBJECT_NOT_FOUND'
+for later in break revert expose unexpose diff backup restore verify scrub; do
   gives 1 -c "$uri" "$later" x
   says 'not supported by this version'
 done

@@ -123,6 +123,19 @@ grep -q 'VSS_E_UNEXPECTED' "$tmp/err" || fail "$(cat "$tmp/err")"
 saw app 'prepare-backup prepare-snapshot freeze abort'
 ! has_seen other freeze || fail "frozen after a failure"
 
+# A transaction manager that hangs in its thaw.
+rm "$tmp/hooks"/*
+make_hook app
+make_hook manager level=transaction-manager
+forget
+touch "$tmp/block.manager.thaw"
+run_set 125 --freeze-timeout 5
+grep -q '(VSS_E_TRANSACTION_THAW_TIMEOUT, 0x80042329)' "$tmp/err" ||
+  fail "$(cat "$tmp/err")"
+saw manager 'prepare-backup prepare-snapshot freeze thaw abort'
+has_seen app thaw || has_seen app abort || fail "app was left frozen"
+[ "$("$cowset" list --json | jq length)" = 0 ] || fail "a set is left"
+
 # One of two is late after the other was frozen: both are told.
 rm "$tmp/hooks"/*
 make_hook app
