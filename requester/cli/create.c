@@ -332,6 +332,19 @@ cli_run_async (struct cli *cli,
   return run_async (cli, call, -1);
 }
 
+/* An interrupt may have come when the set was just made: one that lasts would
+ * not go with the connection.
+ */
+static void
+drop_finished (struct cli *cli, const struct cowset_id *set)
+{
+  struct cowset_id nondeleted;
+  int32_t deleted;
+
+  cowset_delete_snapshots (cli->c, set, VSS_OBJECT_SNAPSHOT_SET, true,
+                           &deleted, &nondeleted);
+}
+
 /* What a requester of VSS does, in its order. */
 static int
 make_set (struct cli *cli, const struct cli_plan *plan, int signals,
@@ -364,8 +377,11 @@ make_set (struct cli *cli, const struct cli_plan *plan, int signals,
   status = add_volumes (cli, plan, server, &provider);
   if (status == CLI_DONE && writers)
     status = run_async (cli, cowset_prepare_for_backup, signals);
-  if (status == CLI_DONE)
+  if (status == CLI_DONE) {
     status = run_async (cli, cowset_do_snapshot_set, signals);
+    if (status != CLI_DONE)
+      drop_finished (cli, set);
+  }
   if (status == CLI_DONE && plan->writer_count > 0 &&
       !cli_report_writers (cli))
     cli_say ("the set was made nevertheless");
