@@ -36,10 +36,12 @@ struct fake {
   pthread_cond_t changed;
   bool store;
   json_t *open;                 /* set id -> what "query" will list */
+  json_t *voted;                /* as open; that wait for their home */
   json_t *finished;             /* array, oldest first */
   json_t *counts;               /* op -> number */
   json_t *last;                 /* op -> request */
-  char fail_op[32];
+  char store_id[37];
+  char fail_op[32], lose_op[32];
   cowset_hresult fail_hr;
   json_t *fail_result;
   char block_op[32];
@@ -57,13 +59,17 @@ struct session {
 struct fake *
 fake_new (void)
 {
+  static _Atomic unsigned count;
   struct fake *f = calloc (1, sizeof *f);
 
   assert (f);
+  snprintf (f->store_id, sizeof f->store_id,
+            "55555555-5555-4555-8555-%012u", count++);
   pthread_mutex_init (&f->lock, NULL);
   req_cond_init (&f->changed);
   f->store = true;
   f->open = json_object ();
+  f->voted = json_object ();
   f->finished = json_array ();
   f->counts = json_object ();
   f->last = json_object ();
@@ -74,6 +80,7 @@ void
 fake_free (struct fake *f)
 {
   json_decref (f->open);
+  json_decref (f->voted);
   json_decref (f->finished);
   json_decref (f->counts);
   json_decref (f->last);
@@ -105,6 +112,14 @@ void
 fake_fail (struct fake *f, const char *op, cowset_hresult hr)
 {
   fake_fail_with (f, op, hr, NULL);
+}
+
+void
+fake_lose_answer (struct fake *f, const char *op)
+{
+  LOCK_FOR_SCOPE (&f->lock);
+
+  snprintf (f->lose_op, sizeof f->lose_op, "%s", op);
 }
 
 void
@@ -147,6 +162,14 @@ fake_open_sets (struct fake *f)
   LOCK_FOR_SCOPE (&f->lock);
 
   return json_object_size (f->open);
+}
+
+size_t
+fake_voted_sets (struct fake *f)
+{
+  LOCK_FOR_SCOPE (&f->lock);
+
+  return json_object_size (f->voted);
 }
 
 size_t
@@ -302,12 +325,57 @@ delete_one (struct session *s, json_t *q, json_t **result)
   return req_fail (VSS_E_OBJECT_NOT_FOUND, "there is none");
 }
 
+static bool
+is_finished (struct fake *f, const char *id)
+{
+  json_t *set;
+  size_t i;
+
+  json_array_foreach (f->finished, i, set)
+    if (strcmp (text (set, "set"), id) == 0)
+      return true;
+  return false;
+}
+
+/* What a home is asked, and those who wait for it. */
+static cowset_hresult
+on_decision (struct fake *f, json_t *q, const char *op, json_t **result)
+{
+  const char *id = text (q, "set"), *key;
+  json_t *set = json_object_get (f->voted, id), *list;
+
+  if (strcmp (op, "decision") == 0)
+    *result = json_pack ("{s:s}", "decision",
+                         is_finished (f, id) ? "committed" :
+                         json_object_get (f->open, id) ? "undecided"
+                                                       : "aborted");
+  else if (strcmp (op, "decisions") == 0)
+    *result = json_pack ("{s:[]}", "decisions");
+  else if (strcmp (op, "undecided") == 0) {
+    list = json_array ();
+    json_object_foreach (f->voted, key, set)
+      json_array_append (list, set);
+    *result = json_pack ("{s:o}", "sets", list);
+  }
+  else if (strcmp (op, "resolve") == 0) {
+    if (set == NULL)
+      return req_fail (VSS_E_OBJECT_NOT_FOUND, "nothing waits");
+    if (json_is_true (json_object_get (q, "commit")))
+      json_array_append (f->finished, set);
+    json_object_del (f->voted, id);
+  }
+  return S_OK;
+}
+
 static cowset_hresult
 on_set (struct session *s, json_t *q, const char *op)
 {
   struct fake *f = s->f;
   json_t *set = json_object_get (f->open, text (q, "set"));
 
+  if (strcmp (op, "set.abort") == 0 &&
+      json_object_del (f->voted, text (q, "set")) == 0)
+    return S_OK;
   if (set == NULL ||
       json_integer_value (json_object_get (set, "session")) != s->number)
     return req_fail (VSS_E_OBJECT_NOT_FOUND, "no such set");
@@ -315,7 +383,12 @@ on_set (struct session *s, json_t *q, const char *op)
     return set_add (s, q, set);
   if (strcmp (op, "set.finish") == 0)
     json_array_append (f->finished, set);
-  if (strcmp (op, "set.finish") == 0 || strcmp (op, "set.abort") == 0)
+  if (strcmp (op, "set.vote") == 0) {
+    json_object_set (set, "home", json_object_get (q, "home"));
+    json_object_set (f->voted, text (q, "set"), set);
+  }
+  if (strcmp (op, "set.finish") == 0 || strcmp (op, "set.abort") == 0 ||
+      strcmp (op, "set.vote") == 0)
     json_object_del (f->open, text (q, "set"));
   return S_OK;
 }
@@ -329,6 +402,10 @@ serve (struct session *s, json_t *q, json_t **result)
     return set_start (s, q);
   if (strncmp (op, "set.", 4) == 0)
     return on_set (s, q, op);
+  if (strcmp (op, "decision") == 0 || strcmp (op, "decisions") == 0 ||
+      strcmp (op, "undecided") == 0 || strcmp (op, "resolve") == 0 ||
+      strcmp (op, "acknowledge") == 0)
+    return on_decision (s->f, q, op, result);
   if (strcmp (op, "query") == 0)
     return query (s, q, result);
   if (strcmp (op, "delete") == 0)
@@ -430,6 +507,10 @@ call (struct req_server *server, json_t *q, struct req_cancel *cancel,
   }
   else
     hr = serve (s, q, &answer);
+  if (strcmp (f->lose_op, op) == 0) {
+    f->lose_op[0] = '\0';
+    hr = req_fail (VSS_E_UNEXPECTED, "the answer was lost");
+  }
   pthread_mutex_unlock (&f->lock);
 
   if (answer == NULL && COWSET_SUCCEEDED (hr))
@@ -497,6 +578,9 @@ new_session (struct fake *f)
     abort ();
   s->base.hello = json_pack ("{s:b, s:s}", "store", (int) f->store,
                              "machine", "fakehost");
+  if (f->store)
+    json_object_set_new (s->base.hello, "store_id",
+                         json_string (f->store_id));
   s->f = f;
   s->number = ++f->next_session;
   return &s->base;

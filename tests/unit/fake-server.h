@@ -31,6 +31,9 @@ void fake_fail (struct fake *f, const char *op, cowset_hresult hr);
 void fake_fail_with (struct fake *f, const char *op, cowset_hresult hr,
                      json_t *result);
 
+/* The next request of this op is done, and its answer lost. */
+void fake_lose_answer (struct fake *f, const char *op);
+
 /* Requests of this op wait until they are cancelled; NULL: none does. */
 void fake_block (struct fake *f, const char *op);
 /* Wait until one does. */
@@ -50,5 +53,7 @@ json_t *fake_last (struct fake *f, const char *op);
 /* Unfinished sets, and finished ones. */
 size_t fake_open_sets (struct fake *f);
 size_t fake_finished_sets (struct fake *f);
+/* Those that wait for their home. */
+size_t fake_voted_sets (struct fake *f);
 
 #endif /* FAKE_SERVER_H */

@@ -1449,6 +1449,152 @@ Test (several, a_cancel_reaches_all)
   }
 }
 
+/* ------------------------------------------------- several, and it lasts */
+
+/* With a set of volume a of both. */
+static struct cowset *
+lasting_over_two (struct cowset_id *set)
+{
+  struct cowset *c = in_context (VSS_CTX_NAS_ROLLBACK);
+
+  OK (fake_add (c, second));
+  OK (cowset_start_snapshot_set (c, set));
+  for (int k = 0; k < 2; ++k) {
+    char uri[64];
+
+    snprintf (uri, sizeof uri, "nbd+unix:///a?%s",
+              strchr (c->servers[k]->uri, '?') + 1);
+    add (c, uri);
+  }
+  return c;
+}
+
+static void
+expect_sets (size_t at_home, size_t at_other, size_t in_doubt)
+{
+  cr_assert_eq (fake_finished_sets (f), at_home);
+  cr_assert_eq (fake_finished_sets (second), at_other);
+  cr_assert_eq (fake_voted_sets (second), in_doubt);
+  cr_assert_eq (fake_open_sets (f) + fake_open_sets (second), 0);
+}
+
+Test (several, a_lasting_set_is_decided_by_its_home)
+{
+  struct cowset_id set;
+  struct cowset *c = lasting_over_two (&set);
+  json_t *members;
+
+  IS (finished (cowset_do_snapshot_set, c), VSS_S_ASYNC_FINISHED);
+  expect_sets (1, 1, 0);
+  cr_assert_eq (fake_count (f, "set.vote"), 0);
+  cr_assert_eq (fake_count (second, "set.vote"), 1);
+  cr_assert_eq (fake_count (f, "set.finish"), 1);
+  cr_assert_eq (fake_count (second, "set.finish"), 0);
+  cr_assert_eq (fake_count (second, "resolve"), 1);
+  cr_assert_eq (fake_count (f, "acknowledge"), 1);
+  members = json_object_get (fake_last (f, "set.finish"), "members");
+  cr_assert_eq (json_array_size (members), 1);
+  cr_assert_str_eq (
+    json_string_value (json_array_get (members, 0)),
+    json_string_value (json_object_get (fake_last (f, "acknowledge"),
+                                        "store")));
+  cowset_release (c);
+  expect_sets (1, 1, 0);
+}
+
+Test (several, a_lasting_set_that_fails_is_nowhere)
+{
+  static const struct {
+    const char *op;
+    bool at_home;
+    cowset_hresult hr;
+  } cases[] = {
+    { "set.settle", true, VSS_E_FLUSH_WRITES_TIMEOUT },
+    { "set.settle", false, VSS_E_FLUSH_WRITES_TIMEOUT },
+    { "set.vote", false, VSS_E_INSUFFICIENT_STORAGE },
+    { "set.finish", true, VSS_E_INSUFFICIENT_STORAGE },
+    { "set.finish", true, VSS_E_UNEXPECTED }, /* perhaps never heard */
+  };
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+    struct cowset_id set;
+    struct cowset *c = lasting_over_two (&set);
+
+    fake_fail (cases[i].at_home ? f : second, cases[i].op, cases[i].hr);
+    IS (finished (cowset_do_snapshot_set, c), cases[i].hr);
+    expect_sets (0, 0, 0);
+    cr_assert_eq (fake_count (second, "resolve"), 0);
+    cowset_release (c);
+  }
+}
+
+/* The home has decided, whatever was heard of it. */
+Test (several, a_lasting_set_whose_answer_is_lost_is_asked_for)
+{
+  struct cowset_id set;
+  struct cowset *c = lasting_over_two (&set);
+
+  fake_lose_answer (f, "set.finish");
+  IS (finished (cowset_do_snapshot_set, c), VSS_S_ASYNC_FINISHED);
+  expect_sets (1, 1, 0);
+  cowset_release (c);
+}
+
+Test (several, a_lasting_set_is_made_also_where_that_cannot_be_told)
+{
+  struct cowset_id set;
+  struct cowset *c = lasting_over_two (&set);
+
+  fake_fail (second, "resolve", VSS_E_UNEXPECTED);
+  IS (finished (cowset_do_snapshot_set, c), VSS_S_ASYNC_FINISHED);
+  expect_sets (1, 0, 1);
+  cr_assert_eq (fake_count (f, "acknowledge"), 0);
+  /* Whoever looks brings it. */
+  cr_assert_eq (count_of (c, VSS_OBJECT_SNAPSHOT_SET), 1);
+  expect_sets (1, 1, 0);
+  cr_assert_eq (fake_count (f, "acknowledge"), 1);
+  cowset_release (c);
+}
+
+Test (several, a_set_in_doubt_is_left_as_it_is)
+{
+  enum cowset_decision decision;
+  struct cowset_id set;
+  struct cowset *c = lasting_over_two (&set);
+
+  fake_lose_answer (f, "set.finish");
+  fake_fail (f, "decision", VSS_E_UNEXPECTED);
+  IS (finished (cowset_do_snapshot_set, c), VSS_E_UNEXPECTED);
+  expect_sets (1, 0, 1);
+  cowset_release (c);
+  expect_sets (1, 0, 1);
+
+  /* Without its home nothing; with --abort's word, dropped. */
+  c = fake_object (second);
+  OK (cowset_initialize_for_backup (c, NULL));
+  IS (cowset_resolve_set (c, &set, false, &decision),
+      VSS_E_REMOTE_SERVER_UNAVAILABLE);
+  expect_sets (1, 0, 1);
+  OK (fake_add (c, f));
+  /* The home is there: its word counts. */
+  OK (cowset_resolve_set (c, &set, true, &decision));
+  cr_assert_eq (decision, COWSET_DECIDED_COMMIT);
+  expect_sets (1, 1, 0);
+  IS (cowset_resolve_set (c, &set, false, &decision), VSS_E_OBJECT_NOT_FOUND);
+  cowset_release (c);
+}
+
+Test (several, a_lasting_set_needs_a_store_everywhere)
+{
+  struct cowset *c = in_context (VSS_CTX_NAS_ROLLBACK);
+  struct cowset_id set;
+
+  fake_without_store (second);
+  OK (fake_add (c, second));
+  IS (cowset_start_snapshot_set (c, &set), VSS_E_UNSUPPORTED_CONTEXT);
+  cowset_release (c);
+}
+
 Test (several, which_volume_is_meant)
 {
   struct cowset *c = in_context (VSS_CTX_FILE_SHARE_BACKUP);
