@@ -20,7 +20,8 @@
 #define BLOCKS_MAX (SIZE_MAX_BYTES / 4096)
 
 static struct {
-  bool making;                  /* a set, from its hold to its settling */
+  const struct mset *set;       /* the last that was made */
+  bool making;                  /* it, from its hold to its settling */
   bool needed[BLOCKS_MAX];
   bool changed[BLOCKS_MAX];     /* while it was made */
 } order[VOLUMES_MAX];
@@ -37,6 +38,7 @@ order_making (const struct mset *s)
   for (unsigned v = 0; v < VOLUMES_MAX; v++)
     if (s->members & 1u << v) {
       memset (&order[v], 0, sizeof order[v]);
+      order[v].set = s;
       order[v].making = s->persistent;
     }
 }
@@ -63,23 +65,19 @@ order_ended (const struct mset *s)
       memset (&order[v], 0, sizeof order[v]);
 }
 
-/* Is there a persistent snapshot of v that is not lost? */
+/* Is the snapshot of v that needs the blocks there, and not lost? */
 static bool
-is_any_alive (unsigned v)
+is_alive (unsigned v)
 {
-  for (unsigned i = 0; i < model.sets; i++) {
-    const struct mset *s = &model.set[i];
-    struct cow_set_info info;
+  const struct mset *s = order[v].set;
+  struct cow_set_info info;
 
-    if (!s->persistent || !(s->members & 1u << v) || s->end != NEVER
-        || s->finished == NEVER
-        || cow_engine_find_set (run.engine, &s->id, &info) < 0)
-      continue;
-    for (unsigned k = 0; k < info.count; k++)
-      if (cow_id_equal (&info.snapshots[k].id, &s->snapshot[v])
-          && info.snapshots[k].end == COW_ALIVE)
-        return true;
-  }
+  if (s == NULL || !s->persistent || s->end != NEVER || s->finished == NEVER
+      || cow_engine_find_set (run.engine, &s->id, &info) < 0)
+    return false;
+  for (unsigned k = 0; k < info.count; k++)
+    if (cow_id_equal (&info.snapshots[k].id, &s->snapshot[v]))
+      return info.snapshots[k].end == COW_ALIVE;
   return false;
 }
 
@@ -117,7 +115,7 @@ check_block (struct sim_disk *d, unsigned v, uint64_t b)
   /* Aborted beside its maker, who has not said so yet: it needs nothing. */
   if (run.making != NULL && cow_set_state (run.making) == COW_SET_ABORTED)
     return;
-  if (is_any_alive (v))
+  if (is_alive (v))
     crash_wrong ("block %llu of v%u is overwritten before its old data is "
                  "stable",
                  (unsigned long long) b, v);

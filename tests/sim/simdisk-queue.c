@@ -15,15 +15,18 @@
 #include "io/engine.h"
 #include "sim/simdisk-priv.h"
 
-/* How often a sync asks again, while another one of its file is running. */
+/* How often a sync asks again, while another one of its file is running: at
+ * first, and when that one takes long.
+ */
 #define SYNC_AGAIN_NS 1000
+#define SYNC_AGAIN_MAX_NS COW_NS_PER_MS
 
 /* A request in flight. */
 struct flight {
   struct flight *next;
   struct cow_request *req;
   struct sim_io step;
-  uint64_t due_ns;
+  uint64_t due_ns, again_ns;
   uint64_t lot;                 /* order of those due at once */
   bool begun;                   /* handed over by a reap */
   bool early;                   /* its effect has been */
@@ -166,7 +169,10 @@ complete_flight (struct sim_queue *q, struct flight *fl)
   if (req->op == COW_OP_SYNC) {
     r = cow_sync_begin (req->file);
     if (r == -EAGAIN) {
-      fl->due_ns = cow_now_ns () + SYNC_AGAIN_NS;
+      fl->again_ns = fl->again_ns == 0
+                       ? SYNC_AGAIN_NS
+                       : COW_MIN (2 * fl->again_ns, SYNC_AGAIN_MAX_NS);
+      fl->due_ns = cow_now_ns () + fl->again_ns;
       return false;
     }
     if (r == 0)
