@@ -331,6 +331,16 @@ int cow_log_checkpoint_running (struct cow_store *s);
 /* store-checkpoint.c: a checkpoint, with nobody else at the log. */
 int cow_log_checkpoint (struct cow_store *s);
 
+/* store-tell.c: what segments hold, to the hooks, in order of the blocks.  0 or
+ * -errno; cow_tell_rest tells what has not been told yet.
+ */
+struct cow_tell;
+struct cow_tell *cow_tell_new (void);
+void cow_tell_free (struct cow_tell *t);
+int cow_tell_segment (struct cow_store *s, struct cow_tell *t,
+                      uint32_t segment, const struct disk_segment *h);
+int cow_tell_rest (struct cow_store *s, struct cow_tell *t);
+
 /* store-space.c: take space for more segments, where there is need.  Returns
  * whether there is more now.
  */

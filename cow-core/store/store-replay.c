@@ -30,6 +30,7 @@ struct cow_store_replay {
   struct cow_error *err;
   struct named *named;
   size_t named_count, named_room;
+  struct cow_tell *tell;
   struct disk_zeroes *zeroes;
   size_t zero_count, zero_room;
 };
@@ -243,50 +244,11 @@ entry (void *opaque, uint64_t sequence, unsigned type, unsigned flags,
 
 /* ---------------------------------------------------- 7: what there is */
 
-/* Records first .. of a segment that stand for blocks side by side, to the
- * engine.  How many records, or -errno.
- */
-static int
-tell_run (struct cow_store *s, uint32_t segment,
-          const struct disk_record *record, unsigned first)
-{
-  struct segment *g = &s->segment[segment];
-  unsigned n = 1;
-  int unwanted;
-
-  if (from_le32 (record[first].flags) & COW_RECORD_UNUSED)
-    return 1;
-  while (first + n < s->capacity && from_le32 (record[first + n].flags) == 0
-         && from_le64 (record[first + n].block)
-              == from_le64 (record[first].block) + n
-         && from_le32 (record[first + n].epoch)
-              == from_le32 (record[first].epoch)
-         && from_le32 (record[first + n].volume)
-              == from_le32 (record[first].volume))
-    n++;
-  unwanted = s->hooks.exception (
-    s->hooks.opaque, from_le32 (record[first].volume),
-    from_le64 (record[first].block), n, from_le32 (record[first].epoch),
-    first_place (segment) + first);
-  if (unwanted < 0)
-    return unwanted;
-  g->live += n - (unsigned) unwanted;
-  s->live_blocks += n - (unsigned) unwanted;
-  return (int) n;
-}
-
 static int
 tell_segment (struct cow_store *s, uint32_t segment,
               const struct disk_segment *h)
 {
-  for (unsigned i = 0; i < s->capacity;) {
-    int n = tell_run (s, segment, h->record, i);
-
-    if (n < 0)
-      return n;
-    i += (unsigned) n;
-  }
-  return 0;
+  return cow_tell_segment (s, s->replay->tell, segment, h);
 }
 
 struct header_read {
@@ -492,13 +454,20 @@ static int
 tell_all (struct cow_store *s, struct cow_error *err)
 {
   struct cow_store_replay *r = s->replay;
-  int rc = read_headers (s, err);
+  int rc;
 
+  r->tell = cow_tell_new ();
+  if (r->tell == NULL)
+    return cow_error_set (err, -ENOMEM, "store=%s: out of memory",
+                          s->directory);
+  rc = read_headers (s, err);
   if (rc < 0)
     return rc;
   if (r->named_count > 0)
     qsort (r->named, r->named_count, sizeof *r->named, by_segment);
   rc = cow_store_each_open_segment (s, tell_segment);
+  if (rc == 0)
+    rc = cow_tell_rest (s, r->tell);
   if (rc == 0)
     rc = tell_zeroes (s);
   return rc < 0 ? cow_error_set (err, rc, "store=%s: %s", s->directory,
@@ -545,6 +514,7 @@ cow_store_end_replay (struct cow_store *s)
 {
   if (s->replay == NULL)
     return;
+  cow_tell_free (s->replay->tell);
   free (s->replay->named);
   free (s->replay->zeroes);
   free (s->replay);
