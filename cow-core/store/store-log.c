@@ -392,6 +392,9 @@ checkpoint_early_locked (struct cow_store *s)
   l->room_is_low = false;
   l->busy = false;
   cow_cond_broadcast (&l->turn);
+  /* As after a batch: the next one may be what it takes to have room. */
+  if (s->ring_waiters > 0)
+    cow_cond_signal (&s->ring_free);
   return rc == 0;
 }
 
