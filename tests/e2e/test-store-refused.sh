@@ -8,6 +8,7 @@
 
 requires jq nbdcopy cmp
 requires_python nbd
+requires_python xxhash
 
 store=$tmp/store
 mkdir "$store" "$tmp/other"
@@ -82,6 +83,29 @@ change_both ()
 change_both 100 'x'
 refused 'both superblocks are damaged; run cowset-check' \
         "$tmp/a.img" "$tmp/b.img" store="$store"
+
+# newer OFFSET VALUE: a whole superblock, twice, with another value there.
+newer ()
+{
+  cp "$tmp/good" "$store/cowset.store"
+  "$python" - "$store/cowset.store" "$1" "$2" <<'EOF'
+import sys
+import xxhash
+
+with open(sys.argv[1], "r+b") as f:
+    page = bytearray(f.read(4096))
+    at = int(sys.argv[2])
+    page[at:at + 4] = int(sys.argv[3]).to_bytes(4, "little")
+    page[8:16] = xxhash.xxh3_64_intdigest(bytes(page[16:])).to_bytes(8, "little")
+    f.seek(0)
+    f.write(page + page)
+EOF
+}
+newer 16 2
+refused 'is of a newer format (version 2' \
+        "$tmp/a.img" "$tmp/b.img" store="$store"
+newer 24 1
+refused 'is of a newer format' "$tmp/a.img" "$tmp/b.img" store="$store"
 cp "$tmp/good" "$store/cowset.store"
 
 # One that can't be written: a directory without room for a new store, and a
