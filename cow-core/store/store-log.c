@@ -104,11 +104,16 @@ cow_log_blocks_locked (struct cow_store *s, const struct cow_piece *piece)
 static void lead_locked (struct cow_store *s, uint64_t deadline_ns)
   COW_REQUIRES (s->lock);
 
-/* Wait for the leader, or be it. */
+/* Wait for the leader, or be it.  False when the time has come.  Nobody leads
+ * without time: a batch that is not there at its leader's deadline is the
+ * store's failure.
+ */
 static bool
 take_turn_locked (struct cow_store *s, uint64_t deadline_ns)
   COW_REQUIRES (s->lock)
 {
+  if (!s->log.busy && cow_now_ns () >= deadline_ns)
+    return false;
   if (!s->log.busy) {
     lead_locked (s, deadline_ns);
     return true;

@@ -204,7 +204,8 @@ cow_ticket cow_store_note_zeroes (struct cow_store *s, uint32_t volume,
 /* Wait until all up to the ticket is durable.  -ETIMEDOUT: the store has not
  * answered until deadline_ns (a batch may be on its way all the same); -EIO: it
  * has failed; -ENOSPC: the journal is full: when there is room again, what was
- * filled becomes durable with the newest ticket (cow_store_ticket).
+ * filled becomes durable with the newest ticket (cow_store_ticket).  With a
+ * deadline that has passed it asks only, and writes nothing.
  */
 int cow_store_barrier (struct cow_store *s, cow_ticket ticket,
                        uint64_t deadline_ns);

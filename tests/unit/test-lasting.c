@@ -486,6 +486,23 @@ Test (lasting, a_failed_sync_is_for_good)
   stop ();
 }
 
+/* Who has no time asks only: a batch that it led would be late at once, and the
+ * store would have failed for it.
+ */
+Test (lasting, who_has_no_time_does_not_lead)
+{
+  cow_ticket ticket;
+
+  run (8, 20, 1 << 30);
+  for (unsigned i = 0; i < BLOCKS; i++)
+    t.now.released[i] = true;
+  ticket = put (0, 3);
+  cr_expect_eq (cow_store_barrier (t.s, ticket, cow_now_ns ()), -ETIMEDOUT);
+  cr_expect_eq (cow_store_barrier (t.s, ticket, COW_NEVER), 0);
+  cr_expect_eq (cow_store_barrier (t.s, ticket, cow_now_ns ()), 0);
+  stop ();
+}
+
 /* All who have blocks in the next batch may be waiting for the ring: one of
  * them writes it.
  */
