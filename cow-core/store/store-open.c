@@ -18,6 +18,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/mutant.h"
+#include "io/disk-lock.h"
 #include "store/store-priv.h"
 
 /* A killed server may still be on its way out of the kernel. */
@@ -49,6 +50,16 @@ lock_file (struct cow_store *s, struct cow_error *err)
     return cow_error_set (err, -EBUSY,
                           "store=%s: another server has it open; stop that "
                           "first, or take another directory",
+                          s->directory);
+  while (rc == 0 && (rc = cow_file_lock_disk (s->file, false)) == -EAGAIN
+         && cow_now_ns () < deadline_ns) {
+    cow_sleep_ns (50 * COW_NS_PER_MS);
+    rc = 0;
+  }
+  if (rc == -EAGAIN)
+    return cow_error_set (err, -EBUSY,
+                          "store=%s: QEMU or another tool has " COW_STORE_FILE
+                          " open; stop that first",
                           s->directory);
   if (rc < 0)
     return cow_error_set (err, rc, "store=%s: locking it: %s", s->directory,

@@ -20,47 +20,10 @@
 
 #include "base/bits.h"
 #include "base/mutant.h"
+#include "io/disk-lock.h"
 #include "volume/volume.h"
 
-/* QEMU's byte-range locks (block/file-posix.c): a shared lock on byte 100 + n
- * says "I use permission n", on 200 + n "I let nobody else use it".  cowset
- * uses reading and writing and lets nobody else write or resize, so that QEMU
- * refuses what cowset serves, and the reverse.
- */
-#define QEMU_USED 100
-#define QEMU_REFUSED 200
-enum {
-  QEMU_READ = 0,
-  QEMU_WRITE = 1,
-  QEMU_RESIZE = 3,
-};
 #define LOCK_WAIT_NS (5 * COW_NS_PER_S)
-
-static int
-lock_origin_once (struct cow_file *f, bool readonly)
-{
-  int rc;
-
-  /* Said first, asked then: of two that start together, one at least sees the
-   * other.
-   */
-  rc = cow_file_lock (f, QEMU_USED + QEMU_READ, 1, false);
-  if (rc == 0 && !readonly)
-    rc = cow_file_lock (f, QEMU_USED + QEMU_WRITE, 1, false);
-  if (rc == 0)
-    rc = cow_file_lock (f, QEMU_REFUSED + QEMU_WRITE, 1, false);
-  if (rc == 0)
-    rc = cow_file_lock (f, QEMU_REFUSED + QEMU_RESIZE, 1, false);
-  if (rc == 0)
-    rc = cow_file_lock_test (f, QEMU_REFUSED + QEMU_READ, 1, true);
-  if (rc == 0 && !readonly)
-    rc = cow_file_lock_test (f, QEMU_REFUSED + QEMU_WRITE, 1, true);
-  if (rc == 0)
-    rc = cow_file_lock_test (f, QEMU_USED + QEMU_WRITE, 1, true);
-  if (rc == 0)
-    rc = cow_file_lock_test (f, QEMU_USED + QEMU_RESIZE, 1, true);
-  return rc;
-}
 
 static int
 lock_origin (struct cow_volume *v, struct cow_error *err)
@@ -69,7 +32,7 @@ lock_origin (struct cow_volume *v, struct cow_error *err)
   int rc;
 
   /* A server that was killed may still be on its way out of the kernel. */
-  while ((rc = lock_origin_once (v->file, v->readonly)) == -EAGAIN
+  while ((rc = cow_file_lock_disk (v->file, v->readonly)) == -EAGAIN
          && cow_now_ns () < deadline_ns)
     cow_sleep_ns (50 * COW_NS_PER_MS);
   if (rc == -EAGAIN)

@@ -108,12 +108,53 @@ newer 24 1
 refused 'is of a newer format' "$tmp/a.img" "$tmp/b.img" store="$store"
 cp "$tmp/good" "$store/cowset.store"
 
-# One that can't be written: a directory without room for a new store, and a
-# disk.  root may write everything.
-if [ "$(id -u)" != 0 ]; then
-  chmod 500 "$tmp/other"
-  refused 'no permission' "$tmp/c.img" store="$tmp/other"
-  chmod 700 "$tmp/other"
+# QEMU has the store's file open: not ours now; and the other way round.
+if command -v qemu-nbd >/dev/null && command -v qemu-io >/dev/null; then
+  qemu-nbd -t -f raw -k "$tmp/qemu.sock" "$store/cowset.store" &
+  qemu_pid=$!
+  at_exit "end_process $qemu_pid"
+  eventually test -S "$tmp/qemu.sock"
+  refused 'QEMU or another tool has' "$tmp/a.img" "$tmp/b.img" store="$store"
+  end_process "$qemu_pid"
+  serve
+  if qemu-io -f raw -c 'write 0 4k' "$store/cowset.store" >/dev/null 2>&1; then
+    fail "QEMU writes to a store that is in use"
+  fi
+  stop_nbdkit
+fi
+
+# What an ordinary user's server may not write; root may write everything.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/cowset-user.XXXXXX")
+  at_exit "rm -rf '$dir'"
+  chmod 755 "$dir"
+  cp "$plugin" "$dir/plugin.so"
+  mkdir "$dir/readonly" "$dir/store"
+  truncate -s 1M "$dir/c.img" "$dir/d.img"
+  chown 65534 "$dir/store" "$dir/c.img"
+  # refused_to_nobody TEXT ARGUMENT...
+  refused_to_nobody ()
+  {
+    local text=$1
+    shift
+    if (
+      unset LD_PRELOAD
+      cd "$dir"
+      sanitize_nbdkit
+      exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+        nbdkit -U - "$dir/plugin.so" store-reserve=0 "$@" --run 'exit 0'
+    ) 2>"$tmp/err"; then
+      fail "nobody's server started: $*"
+    fi
+    grep -q -- "$text" "$tmp/err" || { cat "$tmp/err" >&2; fail "not: $text"; }
+  }
+  refused_to_nobody "$dir/readonly.*[Pp]ermission" \
+                    "$dir/c.img" store="$dir/readonly"
+  [ -z "$(ls -A "$dir/readonly")" ] || fail "something was made there"
+  refused_to_nobody "$dir/d.img: can't be written" \
+                    "$dir/d.img" store="$dir/store"
+  # (Its file is there, empty: that is where the lock is.)
+  [ ! -s "$dir/store/cowset.store" ] || fail "a store was made for no volume"
 fi
 
 # Without LIVE nothing of it is believed, loudly.
