@@ -6,7 +6,7 @@
 #include "io/disk-lock.h"
 
 /* QEMU's byte-range locks (block/file-posix.c): a shared lock on byte 100 + n
- * says "I use permission n", on 200 + n "I let nobody else use it". 
+ * says "I use permission n", on 200 + n "I let nobody else use it".
  */
 #define QEMU_USED 100
 #define QEMU_REFUSED 200
