@@ -290,7 +290,7 @@ client_make_set (unsigned members, bool persistent, unsigned stop_before)
     order_ended (s);
   run.making = NULL;
   run.finishing = false;
-  while (run.cancelling)
+  while (run.using > 0)
     cow_sleep_ns (1000);
   cow_set_put (set);
   if (rc < 0)
@@ -435,9 +435,9 @@ canceller (void *opaque)
     cow_sleep_ns (1 + fibres_draw (late ? 4000 : 200000));
     if (run.making == NULL || (late ? !run.finishing : fibres_draw (3) > 0))
       continue;
-    run.cancelling = true;
+    run.using++;
     (void) cow_set_abort (run.making);
-    run.cancelling = false;
+    run.using--;
   }
   leave ();
 }

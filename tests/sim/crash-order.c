@@ -107,13 +107,29 @@ is_stable (struct sim_disk *d, unsigned v, uint64_t b)
   return true;
 }
 
+/* Was the set that is being made aborted?  Its lock may have to be waited for,
+ * and others run then.
+ */
+static bool
+is_making_aborted (void)
+{
+  bool aborted;
+
+  if (run.making == NULL)
+    return false;
+  run.using++;
+  aborted = cow_set_state (run.making) == COW_SET_ABORTED;
+  run.using--;
+  return aborted;
+}
+
 static void
 check_block (struct sim_disk *d, unsigned v, uint64_t b)
 {
   if (is_stable (d, v, b))
     return;
   /* Aborted beside its maker, who has not said so yet: it needs nothing. */
-  if (run.making != NULL && cow_set_state (run.making) == COW_SET_ABORTED)
+  if (is_making_aborted ())
     return;
   if (is_alive (v))
     crash_wrong ("block %llu of v%u is overwritten before its old data is "

@@ -171,7 +171,7 @@ extern struct run {
   bool store_failed;
   struct cow_set *making;       /* by the maker, for the canceller */
   bool finishing;               /* it is being finished */
-  bool cancelling;
+  unsigned using;               /* others who have it at hand; its maker waits */
   struct state *states, **last;
 } run;
 
