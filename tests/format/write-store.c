@@ -190,11 +190,12 @@ make_set (void)
     }
   if (rc == 0)
     rc = cow_set_prepare (s, cow_now_ns () + 60 * S, &err);
+  if (rc == 0)
+    rc = cow_set_hold (s, 10 * S, &err);
+  /* Not before: a trim that was put off is done at any time. */
   for (unsigned v = 0; rc == 0 && v < volumes; v++)
     if (mask >> v & 1)
       write_truth (v, &snapshot[v]);
-  if (rc == 0)
-    rc = cow_set_hold (s, 10 * S, &err);
   if (rc == 0)
     rc = cow_set_switch (s, &err);
   if (rc == 0)
