@@ -89,6 +89,15 @@ not_frozen ()
 }
 no_set () { [ "$("$cowset" -c "$uri" list --json | jq length)" = 0 ]; }
 
+next_set ()
+{
+  "$cowset" -c "$uri" run a b -- true 2>"$tmp/err" || {
+    grep -q VSS_E_SNAPSHOT_SET_IN_PROGRESS "$tmp/err" ||
+      fail "the next set: $(cat "$tmp/err")"
+    return 1
+  }
+}
+
 # cell PHASE FAULT
 cell ()
 {
@@ -131,9 +140,10 @@ cell ()
     pre-commit|commit|post-commit)
       grep -q '^freeze$' "$tmp/seen" || fail "$phase, $fault: no freeze" ;;
   esac
-  # Nothing of it is in the way of the next set.
+  # Nothing of it is in the way of the next set, once its end has been seen: a
+  # set that is not whole yet is in no list.
   : >"$tmp/hard"
-  "$cowset" -c "$uri" run a b -- true 2>"$tmp/err" ||
+  eventually next_set ||
     fail "$phase, $fault, the next set: $(cat "$tmp/err")"
 }
 
