@@ -38,6 +38,8 @@ new_set ()
   ask S_OK call 1 '{"op":"set.add","set":"'$A'","volume":"a","snapshot":"'$S'"}'
 }
 prepare='{"op":"set.prepare","set":"'$A'"}'
+# Requests in two slots are two threads': let the first begin.
+let_it_begin () { sleep 0.5; }
 
 ask S_OK call 1 '{"op":"hello"}'
 
@@ -63,6 +65,7 @@ ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 new_set
 touch "$SLOW_SYNC"
 say send 2 '{"op":"set.prepare","set":"'$A'","timeout_ms":50000}'
+let_it_begin
 ask VSS_E_BAD_STATE call 3 "$prepare"
 sleep 0.6
 rm "$SLOW_SYNC"
@@ -79,6 +82,7 @@ IFS= read -r answer <&"${TALK[0]}"
 [ "$answer" = 'error: EINVAL' ] || fail "a busy slot: $answer"
 # Counted: hello, 2 + 1 + 2, 2 + 3, 2, and this prepare.
 id=14
+let_it_begin
 ask S_FALSE call 0 '{"op":"cancel","slot":2,"id":999}'
 ask S_FALSE call 0 '{"op":"cancel","slot":3,"id":'$id'}'
 ask S_OK call 0 '{"op":"cancel","slot":2,"id":'$id'}'
@@ -96,6 +100,7 @@ ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 new_set
 touch "$SLOW_SYNC"
 say send 2 '{"op":"set.prepare","set":"'$A'","timeout_ms":50000}'
+let_it_begin
 ask S_OK call 1 '{"op":"set.abort","set":"'$A'"}'
 new_set
 ask E_ABORT wait 2
