@@ -344,8 +344,8 @@ cowset_hresult cowset_set_writer_policy (struct cowset *c,
 /* How long a writer may take for prepare-snapshot and post-snapshot (300 s
  * else), and from its freeze to its thaw (60 s else; a writer may know better);
  * 0 leaves the limit, 3600 s is the most.  A thaw itself may take as long as the
- * writer may be frozen, but 10 s at least and 60 s at most.  For writers that are added after
- * it.  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE.
+ * writer may be frozen, but 10 s at least and 60 s at most.  For writers that
+ * are added after it.  Returns S_OK, E_INVALIDARG, VSS_E_BAD_STATE.
  */
 cowset_hresult cowset_set_writer_limits (struct cowset *c,
                                          uint32_t prepare_ms,

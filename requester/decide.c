@@ -91,7 +91,7 @@ ask_anew (const struct req_server *home, const struct proto_id *set)
 /* --------------------------------------------------------------- the steps */
 
 static cowset_hresult
-vote (struct cowset *c, struct req_crew *crew, uint64_t limit_ms)
+vote (struct req_crew *crew, uint64_t limit_ms)
 {
   const struct req_server *home = req_crew_server (crew, 0);
   CLEANUP_JSON json_t *more = json_pack ("{s:s, s:s}", "home",
@@ -102,7 +102,6 @@ vote (struct cowset *c, struct req_crew *crew, uint64_t limit_ms)
     .limit_ms = limit_ms, .late = VSS_E_UNEXPECTED,
   };
 
-  (void) c;
   return more ? req_crew_order (crew, &order)
               : req_fail (E_OUTOFMEMORY, NULL);
 }
@@ -221,7 +220,7 @@ cowset_hresult
 req_decide (struct cowset *c, struct req_crew *crew, uint64_t limit_ms,
             bool *in_doubt)
 {
-  cowset_hresult hr = vote (c, crew, limit_ms);
+  cowset_hresult hr = vote (crew, limit_ms);
 
   if (COWSET_SUCCEEDED (hr))
     hr = decide (c, crew, limit_ms, in_doubt);

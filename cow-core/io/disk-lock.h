@@ -12,10 +12,14 @@
 
 #include "io/io.h"
 
+/* A server that was killed may still be on its way out of the kernel. */
+#define COW_LOCK_WAIT_NS (5 * COW_NS_PER_S)
+
 /* Say what is used and what is let nobody else do, then see whether somebody
- * does.  -EAGAIN: somebody uses it; what was locked stays so, and another try
- * goes on from there.  Other errors as cow_file_lock.
+ * does; who does is waited for until deadline_ns.  -EAGAIN: somebody still uses
+ * it; what was locked stays so until the close.  Other errors as cow_file_lock.
  */
-int cow_file_lock_disk (struct cow_file *f, bool readonly);
+int cow_file_lock_disk (struct cow_file *f, bool readonly,
+                        uint64_t deadline_ns);
 
 #endif /* COW_DISK_LOCK_H */

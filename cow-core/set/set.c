@@ -471,7 +471,6 @@ cow_set_switch (struct cow_set *s, struct cow_error *err)
   return 0;
 }
 
-/* All or none: has a snapshot of the set been lost on the way? */
 static int
 say_end (const struct cow_volume *v, int end, struct cow_error *err)
 {
@@ -482,6 +481,7 @@ say_end (const struct cow_volume *v, int end, struct cow_error *err)
                         cow_snapshot_end_text ((enum cow_snapshot_end) end));
 }
 
+/* All or none: has a snapshot of the set been lost on the way? */
 int
 cow_set_check_alive (struct cow_set *s, struct cow_error *err)
 {
@@ -493,6 +493,7 @@ cow_set_check_alive (struct cow_set *s, struct cow_error *err)
   return rc;
 }
 
+/* Nor is one on its way down. */
 int
 cow_set_check_ending (struct cow_set *s, struct cow_error *err)
 {

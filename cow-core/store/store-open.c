@@ -21,8 +21,6 @@
 #include "io/disk-lock.h"
 #include "store/store-priv.h"
 
-/* A killed server may still be on its way out of the kernel. */
-#define LOCK_WAIT_NS (5 * COW_NS_PER_S)
 #define AREA_BYTES_MIN (UINT64_C (4) << 20)
 #define AREA_BYTES_MAX (UINT64_C (64) << 20)
 
@@ -40,7 +38,7 @@ path_of (const struct cow_store *s, const char *name)
 static int
 lock_file (struct cow_store *s, struct cow_error *err)
 {
-  uint64_t deadline_ns = cow_now_ns () + LOCK_WAIT_NS;
+  uint64_t deadline_ns = cow_now_ns () + COW_LOCK_WAIT_NS;
   int rc;
 
   while ((rc = cow_file_lock (s->file, 0, 1, true)) == -EAGAIN
@@ -51,11 +49,8 @@ lock_file (struct cow_store *s, struct cow_error *err)
                           "store=%s: another server has it open; stop that "
                           "first, or take another directory",
                           s->directory);
-  while (rc == 0 && (rc = cow_file_lock_disk (s->file, false)) == -EAGAIN
-         && cow_now_ns () < deadline_ns) {
-    cow_sleep_ns (50 * COW_NS_PER_MS);
-    rc = 0;
-  }
+  if (rc == 0)
+    rc = cow_file_lock_disk (s->file, false, deadline_ns);
   if (rc == -EAGAIN)
     return cow_error_set (err, -EBUSY,
                           "store=%s: QEMU or another tool has " COW_STORE_FILE

@@ -23,18 +23,12 @@
 #include "io/disk-lock.h"
 #include "volume/volume.h"
 
-#define LOCK_WAIT_NS (5 * COW_NS_PER_S)
-
 static int
 lock_origin (struct cow_volume *v, struct cow_error *err)
 {
-  uint64_t deadline_ns = cow_now_ns () + LOCK_WAIT_NS;
-  int rc;
+  int rc = cow_file_lock_disk (v->file, v->readonly,
+                               cow_now_ns () + COW_LOCK_WAIT_NS);
 
-  /* A server that was killed may still be on its way out of the kernel. */
-  while ((rc = cow_file_lock_disk (v->file, v->readonly)) == -EAGAIN
-         && cow_now_ns () < deadline_ns)
-    cow_sleep_ns (50 * COW_NS_PER_MS);
   if (rc == -EAGAIN)
     return cow_error_set (err, -EBUSY,
                           "%s: in use by another server, QEMU or tool; stop "

@@ -468,15 +468,21 @@ Test (lasting, an_invalidation_is_heard_after_a_crash)
   sim_disk_free (disk);
 }
 
+/* A store after some steps, and a piece that nobody waits for yet. */
+static cow_ticket
+run_and_put (uint64_t seed)
+{
+  run (seed, 20, 1 << 30);
+  for (unsigned i = 0; i < BLOCKS; i++)
+    t.now.released[i] = true;
+  return put (0, 3);
+}
+
 /* A failed sync: nobody is told that anything is durable, now or later. */
 Test (lasting, a_failed_sync_is_for_good)
 {
-  cow_ticket ticket;
+  cow_ticket ticket = run_and_put (7);
 
-  run (7, 20, 1 << 30);
-  for (unsigned i = 0; i < BLOCKS; i++)
-    t.now.released[i] = true;
-  ticket = put (0, 3);
   sim_disk_fault (t.disk, &(struct sim_fault) {
     .ops = SIM_SYNC, .times = 1, .error = -EIO });
   cr_expect_eq (cow_store_barrier (t.s, ticket, COW_NEVER), -EIO);
@@ -491,12 +497,8 @@ Test (lasting, a_failed_sync_is_for_good)
  */
 Test (lasting, who_has_no_time_does_not_lead)
 {
-  cow_ticket ticket;
+  cow_ticket ticket = run_and_put (8);
 
-  run (8, 20, 1 << 30);
-  for (unsigned i = 0; i < BLOCKS; i++)
-    t.now.released[i] = true;
-  ticket = put (0, 3);
   cr_expect_eq (cow_store_barrier (t.s, ticket, cow_now_ns ()), -ETIMEDOUT);
   cr_expect_eq (cow_store_barrier (t.s, ticket, COW_NEVER), 0);
   cr_expect_eq (cow_store_barrier (t.s, ticket, cow_now_ns ()), 0);
