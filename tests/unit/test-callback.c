@@ -13,16 +13,6 @@
 
 #include "fake-server.h"
 
-#define OK(call) cr_assert_eq ((call), S_OK, "%s", cowset_error_message ())
-#define IS(call, code)                                                  \
-  do {                                                                  \
-    const cowset_hresult is_ = (call);                                  \
-                                                                        \
-    cr_assert_eq (is_, (code), "%s, not %s: %s",                        \
-                  cowset_result_name (is_), cowset_result_name (code),  \
-                  cowset_error_message ());                             \
-  } while (0)
-
 static struct fake *f;
 
 /* A writer of the test. */

@@ -26,8 +26,6 @@ teardown (void)
 
 TestSuite (document, .init = setup, .fini = teardown, .timeout = 60);
 
-#define OK(call) cr_assert_eq ((call), S_OK, "%s", cowset_error_message ())
-
 static cowset_hresult
 load (const char *text)
 {

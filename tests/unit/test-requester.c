@@ -30,17 +30,6 @@ teardown (void)
 TestSuite (requester, .init = setup, .fini = teardown, .timeout = 60);
 TestSuite (table, .init = setup, .fini = teardown, .timeout = 120);
 
-#define OK(call) cr_assert_eq ((call), S_OK, "%s", cowset_error_message ())
-#define IS(call, code)                                                  \
-  do {                                                                  \
-    const cowset_hresult is_ = (call);                                  \
-                                                                        \
-    cr_assert_eq (is_, (code), "%s, not %s: %s",                        \
-                  cowset_result_name (is_), cowset_result_name (code),  \
-                  cowset_error_message ());                             \
-    cr_assert (COWSET_SUCCEEDED (is_) || *cowset_error_message ());     \
-  } while (0)
-
 /* --------------------------------------------------------------- shortcuts */
 
 /* Wait for it; its status; it is freed. */
