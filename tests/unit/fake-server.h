@@ -56,16 +56,4 @@ size_t fake_finished_sets (struct fake *f);
 /* Those that wait for their home. */
 size_t fake_voted_sets (struct fake *f);
 
-/* What a call answers; a failure has a message. */
-#define OK(call) cr_assert_eq ((call), S_OK, "%s", cowset_error_message ())
-#define IS(call, code)                                                  \
-  do {                                                                  \
-    const cowset_hresult is_ = (call);                                  \
-                                                                        \
-    cr_assert_eq (is_, (code), "%s, not %s: %s",                        \
-                  cowset_result_name (is_), cowset_result_name (code),  \
-                  cowset_error_message ());                             \
-    cr_assert (COWSET_SUCCEEDED (is_) || *cowset_error_message ());     \
-  } while (0)
-
 #endif /* FAKE_SERVER_H */

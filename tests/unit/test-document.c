@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 
+#include "answers.h"
 #include "fake-server.h"
 #include "fake-writer.h"
 

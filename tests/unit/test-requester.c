@@ -11,6 +11,7 @@
 
 #include <criterion/criterion.h>
 
+#include "answers.h"
 #include "fake-server.h"
 
 static struct fake *f;
